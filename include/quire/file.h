@@ -1,0 +1,86 @@
+/*
+ * Files as the memory system sees them: address spaces (page caches), their operations, and shmem.
+ *
+ * Bytes are reached only through the operations (design.md 3.10).  With PORT_CAP_HOST_FILES a file folio is a token:
+ * a real frame (PFN, LRU, accounting, limit) whose bytes are the host's page cache, mapped by the port.  shmem objects
+ * (anonymous shared memory, System V, memfd-like) always hold their bytes in frames.
+ */
+#ifndef QUIRE_FILE_H
+#define QUIRE_FILE_H
+#include <quire/types.h>
+#include <radix.h>
+
+struct quire;
+struct address_space;
+struct vm_area_struct;
+struct folio;
+
+/* Under no lock; may block; 0 or negative errno. */
+struct mapping_ops {
+	/* Copies up to len bytes at off (bytes) to/from kernel memory.  Returns bytes copied (0 at end of file). */
+	long (*copy_in)(struct address_space *m, u64 off, const void *src, size_t len);
+	long (*copy_out)(struct address_space *m, u64 off, void *dst, size_t len);
+	/* Fill a frame-backed folio (not called for tokens). */
+	int (*read_folio)(struct address_space *m, struct folio *folio);
+	/* Write a dirty frame-backed folio out. */
+	int (*write_folio)(struct address_space *m, struct folio *folio);
+	int (*sync)(struct address_space *m, u64 start, u64 end);
+	/* Size in bytes now. */
+	u64 (*size)(struct address_space *m);
+	/* The last reference went away: free host resources.  Under no lock. */
+	void (*release)(struct address_space *m);
+};
+
+#define AS_TOKEN BIT(0)  /* folios are tokens (bytes with the host) */
+#define AS_SHMEM BIT(1)  /* the machine's own shared memory: frames hold the bytes, swap-backed */
+#define AS_DAX BIT(2)    /* no folios at all: device */
+
+/* The cache of one file (inode).  Found by (dev, ino) among q->files.  Fields: q->lock. */
+struct address_space {
+	struct quire *q;                /* immutable */
+	const struct mapping_ops *ops;  /* immutable */
+	u32 flags;                      /* AS_*; immutable */
+	u32 refcount;                   /* struct files + transient */
+	u64 dev, ino;                   /* identity; immutable */
+	struct radix i_pages;           /* page index -> struct folio * (head, at every index it covers) */
+	u64 nrpages;
+	struct vm_area_struct *i_mmap;  /* VMAs that map this file */
+	u64 shmem_size;                 /* bytes; AS_SHMEM */
+	u64 shmem_accounted;            /* pages charged to Committed_AS */
+	void *port_private;             /* port: sim file, host anchor id */
+	struct address_space *hash_next;
+	u64 ra_prev;                    /* readahead: last index faulted */
+};
+
+#define FMODE_READ 1u
+#define FMODE_WRITE 2u
+#define FMODE_NOEXEC 4u /* on a noexec mount: PROT_EXEC is EPERM */
+#define FMODE_SEAL_WRITE 8u /* shared writable mappings are EPERM */
+
+/* An open file as mappings remember it. */
+struct file {
+	struct quire *q;
+	struct address_space *mapping; /* counted */
+	u32 refcount;                  /* q->lock */
+	u32 mode;                      /* FMODE_* */
+	char *path;                    /* as /proc/PID/maps prints it; kmalloc'ed */
+	u64 port_private;
+};
+
+/* ---- file/file.c ---- */
+/* Finds or makes the address space of (dev, ino).  A reference is returned.  NULL when out of memory. */
+struct address_space *mapping_get(struct quire *q, u64 dev, u64 ino, const struct mapping_ops *ops, u32 flags);
+void mapping_put(struct address_space *m);
+struct file *file_create(struct quire *q, struct address_space *m, u32 mode, const char *path); /* takes over no reference */
+void file_get(struct file *f);
+void file_put(struct file *f); /* under no lock (release may block) */
+
+/* ---- file/shmem.c ---- */
+/* A new shared-memory object of size bytes; name as in maps ("/dev/zero (deleted)", "/SYSV00000000 (deleted)"). */
+struct file *shmem_file_setup(struct quire *q, const char *name, u64 size, u64 vm_flags);
+
+/* ---- file/truncate.c ---- */
+/* The file shrank to size: folios beyond leave the cache and every mapping; later touches are SIGBUS. */
+void truncate_pagecache(struct address_space *m, u64 size);
+
+#endif

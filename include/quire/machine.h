@@ -1,0 +1,82 @@
+/*
+ * struct quire: one machine.  Every core function takes it, or an object that reaches it.
+ */
+#ifndef QUIRE_MACHINE_H
+#define QUIRE_MACHINE_H
+#include <quire/errno.h>
+#include <quire/fault.h>
+#include <quire/file.h>
+#include <quire/gfp.h>
+#include <quire/hooks.h>
+#include <quire/kmem.h>
+#include <quire/mm.h>
+#include <quire/phys.h>
+#include <quire/phys_state.h>
+#include <quire/kmem_state.h>
+#include <quire/task.h>
+#include <quire/types.h>
+#include <port/port.h>
+#include <sync.h>
+
+#define QUIRE_MAX_CPUS 64
+#define QUIRE_DMESG_BYTES (256u << 10)
+#define FILE_HASH_BUCKETS 1024u
+
+/* What one machine is made of; given once. */
+struct quire_config {
+	u64 memory;                      /* bytes of RAM, = MemTotal */
+	u32 nr_cpus;                     /* 1..QUIRE_MAX_CPUS */
+	u64 seed;
+	const struct zone_layout *zones; /* NULL = 64-bit default */
+	void *direct_map;                /* address of physical address 0; page aligned */
+	struct frame *mem_map;           /* zeroed, memory / PAGE_SIZE records, outside RAM */
+	u32 overcommit_memory;           /* 0, 1, 2 */
+	u32 overcommit_ratio;            /* percent, mode 2 */
+	u32 folio_max_order;             /* largest anonymous folio; 0 = 4 KiB only */
+	u32 max_map_count;
+	bool debug_poison, debug_owner;
+	const char *version;
+};
+
+struct quire {
+	struct quire_config cfg;         /* immutable after boot */
+	struct quire_hooks hooks;        /* immutable after boot */
+	u64 boot_ns;
+	u64 caps;                        /* port_caps() at boot */
+
+	struct spinlock lock;            /* LOCK_RANK_CORE: phys, kmem, file, rmap, LRU, swap */
+	struct phys phys;                /* phys/: own locks documented there */
+	struct kmem kmem;                /* kmem/ */
+
+	/* q->lock: */
+	struct mm_struct *mms;           /* every address space */
+	struct address_space *files[FILE_HASH_BUCKETS];
+	u64 nr_file_pages, nr_shmem_pages, nr_anon_pages, nr_file_mapped, nr_pagetable_pages;
+	u64 committed_pages;             /* Committed_AS */
+	struct frame_list lru_inactive_file, lru_active_file, lru_inactive_anon, lru_active_anon, lru_unevictable;
+	u64 vm_events[96];               /* /proc/vmstat counters, see sync with proc/vmstat.c's enum */
+	struct kmem_cache *vma_cache, *mm_cache, *file_cache, *mapping_cache, *task_cache, *radix_cache,
+		*range_cache, *anon_cache;
+	pfn_t zero_pfn;                  /* the shared zero page; FRAME_RESERVED */
+
+	struct task_table tasks;
+
+	/* The machine's log (dmesg): a ring; leaf lock. */
+	struct spinlock log_lock;
+	u64 log_head;                    /* bytes ever written */
+	char log_buf[QUIRE_DMESG_BYTES];
+
+	void *port_data;                 /* port's own */
+	bool trace_faults;
+	struct fault_trace trace;        /* last fault when trace_faults (single-threaded lab only) */
+};
+
+/* ---- core/boot (sys/boot.c) ---- */
+/* Brings a zeroed struct quire up: phys, kmem, caches, hooks.  0 or negative errno with a reason logged. */
+int quire_boot(struct quire *q, const struct quire_config *cfg);
+
+/* ---- lib/log.c ---- */
+/* One line into the machine's log, formatted as printf (see lib/fmt.h), with a "[    1.234567] " stamp. */
+void quire_log(struct quire *q, int level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * Physical memory: frame records, zones, buddy allocator, per-CPU lists.
+ *
+ * Words: a *frame* is one page of RAM, named by its PFN, described by a `struct
+ * frame`.  A *folio* is 2^order frames managed as one; its record is the record of
+ * its first frame (the head), the others have type FRAME_TAIL.  `struct folio`,
+ * `struct slab` and `struct ptdesc` are the same record seen as one use: a
+ * function takes the type it means, and none takes "maybe a tail".
+ *
+ * Everything here is protected by q->lock unless it says otherwise.
+ */
+#ifndef QUIRE_PHYS_H
+#define QUIRE_PHYS_H
+#include <quire/gfp.h>
+#include <quire/types.h>
+
+struct quire;
+
+#define MAX_ORDER 10 /* largest buddy block: 2^10 frames = 4 MiB, as on Linux */
+#define NR_ORDERS (MAX_ORDER + 1)
+#define PMD_ORDER 9
+#define CONT_PTE_ORDER 4
+
+/* An all-zero record means: never used (and, with PORT_CAP_VIRGIN_ZERO, all-zero bytes). */
+enum frame_type {
+	FRAME_VIRGIN = 0,
+	FRAME_FREE,     /* head of a free buddy block of `order` */
+	FRAME_PCP,      /* on a per-CPU list */
+	FRAME_TAIL,     /* not the first frame of its block; head_off tells where that is */
+	FRAME_KERNEL,   /* alloc_pages() for nobody in particular */
+	FRAME_SLAB,
+	FRAME_PGTABLE,
+	FRAME_ANON,
+	FRAME_FILE,     /* in a page cache (token or bytes) */
+	FRAME_SHMEM,    /* page cache of the machine's own shared memory */
+	FRAME_VMALLOC,
+	FRAME_RESERVED, /* never in the allocator: boot data, the zero page */
+};
+
+enum frame_flag { /* bits of frame.flags */
+	FF_DIRTY = BIT(0),
+	FF_REFERENCED = BIT(1),
+	FF_LRU = BIT(2),
+	FF_ACTIVE = BIT(3),
+	FF_UNEVICTABLE = BIT(4),
+	FF_SWAPBACKED = BIT(5),
+	FF_SWAPCACHE = BIT(6),
+	FF_UPTODATE = BIT(7),
+	FF_WRITEBACK = BIT(8),
+	FF_LOCKED = BIT(9),
+	FF_WORKINGSET = BIT(10),
+	FF_MLOCKED = BIT(11),
+	FF_POISONED = BIT(12), /* debug: free bytes carry the poison pattern */
+	FF_ZEROED = BIT(13),   /* free and known to be all zero */
+	FF_RECLAIM = BIT(14),
+};
+
+/* 48 bytes per 4 KiB frame = 1.17 % of RAM (asserted). */
+struct frame {
+	u8 type;         /* enum frame_type */
+	u8 order;        /* of the block this frame heads */
+	u16 flags;       /* enum frame_flag */
+	u32 refcount;    /* 1 for the owner + 1 per page-table entry + transient references */
+	u32 mapcount;    /* page-table entries that map any frame of this folio */
+	u32 head_off;    /* FRAME_TAIL: this pfn - head pfn */
+	pfn_t next, prev; /* list links, as pfn + 1; 0 = none.  Buddy, per-CPU, LRU or slab lists */
+	u64 mapping;     /* FRAME_ANON: struct anon_family *; FILE/SHMEM: struct address_space *; SLAB: cache */
+	u64 index;       /* ANON: virtual page number at first mapping; FILE: page offset; PGTABLE: base address */
+	u64 private;     /* by type: swap entry, slab free list, page-table count, owner mm */
+};
+_Static_assert(sizeof(struct frame) <= 48, "frame metadata budget: 1.2 % of RAM");
+
+struct folio { struct frame f; };
+struct slab { struct frame f; };
+struct ptdesc { struct frame f; };
+
+/* A list of frames by PFN, heads only. */
+struct frame_list {
+	pfn_t first, last; /* pfn + 1; 0 = empty */
+	u64 count;
+};
+
+enum zone_type { ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_HIGHMEM, MAX_NR_ZONES };
+enum migratetype { MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_PCPTYPES };
+enum { WMARK_MIN, WMARK_LOW, WMARK_HIGH, NR_WMARK };
+
+/* How physical memory is laid out; given at boot. */
+struct zone_layout {
+	const char *name;            /* "64", "32", "flat" ... */
+	u64 dma_end, dma32_end;      /* bytes; a zone with end 0 is absent */
+	u64 lowmem_end;              /* frames above are HighMem (~0 = none) */
+	bool pae_32bit;
+};
+
+/* ---- phys/page_alloc.c ---- */
+/* 2^order contiguous frames, or NULL.  The head's record has refcount 1, type FRAME_KERNEL, and if order > 0
+ * the others are FRAME_TAIL (always compound).  Callers then set the type they want. */
+struct frame *alloc_pages(struct quire *q, gfp_t gfp, unsigned order);
+static inline struct frame *alloc_page(struct quire *q, gfp_t gfp) { return alloc_pages(q, gfp, 0); }
+/* Gives the block back whatever its refcount; order must be that of the allocation. */
+void __free_pages(struct quire *q, struct frame *f, unsigned order);
+/* Kernel addresses instead of records; 0 when out of memory. */
+void *__get_free_pages(struct quire *q, gfp_t gfp, unsigned order);
+void *get_zeroed_page(struct quire *q, gfp_t gfp);
+void free_pages(struct quire *q, void *addr, unsigned order);
+void *alloc_pages_exact(struct quire *q, size_t size, gfp_t gfp);
+void free_pages_exact(struct quire *q, void *addr, size_t size);
+/* Fills out[0..n) with order-0 frames, returns how many it got. */
+unsigned alloc_pages_bulk(struct quire *q, gfp_t gfp, unsigned n, struct frame **out);
+
+/* ---- folios: reference counts.  Under q->lock or the mm->lock of the mapping mm: see LOCKING.md ---- */
+struct folio *folio_alloc(struct quire *q, gfp_t gfp, unsigned order); /* refcount 1 */
+void folio_get(struct folio *folio, u32 n);
+/* Drops n references; the last one frees the folio's frames. */
+void folio_put(struct quire *q, struct folio *folio, u32 n);
+
+/* ---- phys/frame.c: names and addresses ---- */
+static inline unsigned folio_order(const struct folio *folio) { return folio->f.order; }
+static inline u32 folio_nr_pages(const struct folio *folio) { return 1u << folio->f.order; }
+struct frame *pfn_to_frame(struct quire *q, pfn_t pfn);
+pfn_t frame_to_pfn(const struct quire *q, const struct frame *f);
+/* The folio that contains frame pfn (follows head_off). */
+struct folio *pfn_folio(struct quire *q, pfn_t pfn);
+static inline pfn_t folio_pfn(const struct quire *q, const struct folio *folio)
+{
+	return frame_to_pfn(q, &folio->f);
+}
+/* Direct-map address of a lowmem frame / of a folio's first byte; NULL for HighMem. */
+void *frame_address(struct quire *q, const struct frame *f);
+struct frame *virt_to_frame(struct quire *q, const void *addr);
+
+void frame_list_add(struct quire *q, struct frame_list *l, struct frame *f);      /* at the front */
+void frame_list_add_tail(struct quire *q, struct frame_list *l, struct frame *f);
+void frame_list_del(struct quire *q, struct frame_list *l, struct frame *f);
+struct frame *frame_list_pop(struct quire *q, struct frame_list *l);              /* front, or NULL */
+
+/* ---- figures ---- */
+u64 nr_free_pages(struct quire *q);
+u64 totalram_pages(struct quire *q);
+/* Moves every per-CPU list back into the buddy lists, so that blocks can merge. */
+void drain_all_pages(struct quire *q);
+bool phys_is_valid(struct quire *q); /* walks everything; reports what is wrong through quire_log */
+
+#endif

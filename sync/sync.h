@@ -1,0 +1,159 @@
+/*
+ * Execution contexts, locks and transactions.
+ *
+ * A *context* (struct ctx) is one thread of control that may run core code: a
+ * simulated CPU, a unit-test thread, a guest thread inside the hosted kernel, a
+ * supervisor thread.  On the hosted port contexts lie in memory shared by all
+ * processes, because a context may die at any instruction (kill -9) and somebody
+ * else must then tidy up after it.
+ *
+ * Transactions (design.md section 5, revocation.md section 2):
+ *   - A context that holds at least one spin lock is in a transaction.
+ *   - Strict two-phase locking: spin_unlock() of an inner lock only marks it.  When
+ *     the last lock is unlocked the transaction commits (log length := 0) and
+ *     then every lock is really released, newest first.
+ *   - In the hosted build the compiler calls the logger (sync/undo.c) before every
+ *     store; while a transaction is open the old value is logged.  If the context
+ *     dies, any waiter rolls the log back and frees the locks: for everybody else
+ *     the transaction never happened.
+ *   - Therefore, between lock and unlock: no atomics and no inline assembly on
+ *     logged state, no blocking, no host calls, and boundedly many stores
+ *     (ask txn_should_break() in long loops and commit in pieces).
+ *   - Frame contents are not logged: use port_clear_pages()/port_copy_pages(),
+ *     and only on frames nobody else can see.
+ *
+ * The lock order (LOCKING.md):  task list -> mm->lock -> q->lock.   CPU slots are
+ * only ever taken by spin_trylock, at any point.  Because unlocking is deferred,
+ * *sequences* inside one transaction must obey the order too.  Debug builds check it.
+ *
+ * Mutexes are long-lived (held across host calls and several transactions).  They are
+ * not part of a transaction; protect data by a mutex only together with a spin lock.
+ */
+#ifndef QUIRE_SYNC_H
+#define QUIRE_SYNC_H
+#include <quire/types.h>
+
+struct quire;
+struct mm_struct;
+
+enum lock_rank {
+	LOCK_RANK_NONE = 0,
+	LOCK_RANK_TASKS = 1,  /* q->tasks.lock: the task table */
+	LOCK_RANK_MM = 2,     /* mm->lock: VMAs and page tables of one mm */
+	LOCK_RANK_CPU = 3,    /* per-CPU slots: spin_trylock only */
+	LOCK_RANK_CORE = 4,   /* q->lock: frames, slabs, page cache, rmap, LRU, swap */
+	LOCK_RANK_LEAF = 5,   /* short private leaf locks (console, logs) */
+};
+
+/* A spin-then-wait lock that knows its owner.  All-zero is a valid unlocked lock
+ * of rank NONE.  word: 0 free, else owner ctx id | SPIN_WAITERS. */
+struct spinlock {
+	u32 word;
+	u32 rank;
+};
+#define SPIN_WAITERS 0x80000000u
+
+/* word: 0 free, else owner ctx id | SPIN_WAITERS.  Sleeping, owner known. */
+struct mutex {
+	u32 word;
+};
+
+#define CTX_MAX_HELD 16
+#define CTX_MAX_MUTEX 8
+#define CTX_MAX_PINS 12
+#define CTX_MAX_PARKED 1024
+#define UNDO_CAPACITY 16384
+#define UNDO_INLINE 16
+
+/* One overwritten piece of memory: `size` <= UNDO_INLINE old bytes at `addr`. */
+struct undo_entry {
+	u64 addr;
+	u64 size;
+	u8 old[UNDO_INLINE];
+};
+
+struct held_lock {
+	struct spinlock *lock; /* noted before it is taken */
+	u32 depth;             /* 0: unlocked by the code, kept until commit */
+	u32 pad;
+};
+
+/* A range of a guest's address space that a native call in flight may touch. */
+struct pin {
+	u64 start, end; /* bytes, [start, end) */
+};
+
+/* A frame taken out of use whose stale translations may not be flushed everywhere yet. */
+struct parked_frame {
+	pfn_t pfn;
+	u32 refs;
+};
+
+/*
+ * Written only by its own context while alive; by the recoverer after its death.
+ * `id` is never 0 and constant.  The undo log is last so that untouched parts of it
+ * cost no memory.
+ */
+struct ctx {
+	u32 id;
+	u32 life;          /* hosted: TID robust word, FUTEX_OWNER_DIED when dead; else 1 */
+	u32 recovering;    /* id of the context that rolls this one back, or 0 */
+	u32 state;         /* port: CTX_KERNEL, CTX_USER, ... */
+	u32 cpu;           /* CPU slot hint */
+	u32 nheld;
+	u32 depth;         /* spin locks held and not yet unlocked */
+	u32 nmutex;
+	u32 log_len;       /* 0 = nothing to undo */
+	u32 nparked;       /* logged: changes only inside transactions */
+	u32 npins;         /* hosted: changed under mm->lock, not logged */
+	u32 flags;
+	struct quire *q;
+	struct mm_struct *parked_mm; /* logged */
+	struct mm_struct *mm;        /* the mm this context runs on, or NULL */
+	struct mm_struct *lent_mm;   /* mm whose pins these are (== mm mostly) */
+	void *task;
+	u64 port_data[8];
+	struct held_lock held[CTX_MAX_HELD];
+	struct mutex *mutexes[CTX_MAX_MUTEX];
+	struct pin pins[CTX_MAX_PINS];
+	struct parked_frame parked[CTX_MAX_PARKED];
+	struct undo_entry log[UNDO_CAPACITY];
+};
+
+void spin_lock_init(struct spinlock *l, enum lock_rank rank);
+void spin_lock(struct spinlock *l);
+bool spin_trylock(struct spinlock *l);
+void spin_unlock(struct spinlock *l);
+/* True if this context holds l (also when only kept until commit). */
+bool spin_is_held(const struct spinlock *l);
+
+void mutex_init(struct mutex *m);
+void mutex_lock(struct mutex *m);
+bool mutex_trylock(struct mutex *m);
+void mutex_unlock(struct mutex *m);
+bool mutex_is_held(const struct mutex *m);
+
+/* True while this context holds a spin lock, i.e. may neither block nor reclaim. */
+bool in_transaction(void);
+/* True when a long loop should drop its locks and take them again: the log is half full (hosted), or a
+ * coin drawn from the seed says so (sim, so that tests exercise every break). */
+bool txn_should_break(void);
+
+/* Rolls back a dead context and frees its locks.  Returns false if another context is already doing so.
+ * Idempotent: if the recoverer dies, the next one starts again. */
+bool ctx_recover(struct ctx *dead);
+/* Readies an all-zero context for use. */
+void ctx_init(struct ctx *c, struct quire *q, u32 id);
+
+/* Debug assertions.  BUG_ON is always compiled; DEBUG_ON only in debug builds (QUIRE_DEBUG). */
+void quire_bug(const char *file, int line, const char *what) __attribute__((noreturn, cold));
+#define BUG() quire_bug(__FILE__, __LINE__, "BUG")
+#define BUG_ON(c) do { if (unlikely(c)) quire_bug(__FILE__, __LINE__, #c); } while (0)
+#ifdef QUIRE_DEBUG
+#define DEBUG_ON(c) BUG_ON(c)
+#else
+#define DEBUG_ON(c) do { if (0) (void)(c); } while (0)
+#endif
+#define lockdep_assert_held(l) DEBUG_ON(!spin_is_held(l))
+
+#endif
