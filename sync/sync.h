@@ -139,6 +139,10 @@ bool in_transaction(void);
  * coin drawn from the seed says so (sim, so that tests exercise every break). */
 bool txn_should_break(void);
 
+/* Notes the old contents of [addr, addr+size) in the open transaction's log; nothing outside one.  Called by
+ * the compiler's store instrumentation in the hosted flavour, before the store. */
+void undo_note(struct ctx *c, const void *addr, size_t size);
+
 /* Rolls back a dead context and frees its locks.  Returns false if another context is already doing so.
  * Idempotent: if the recoverer dies, the next one starts again. */
 bool ctx_recover(struct ctx *dead);

@@ -26,6 +26,10 @@ u64 port_caps(const struct quire *q);
 struct ctx *port_ctx(void);
 /* Is that context still alive?  False only if it certainly died. */
 bool port_ctx_alive(const struct ctx *c);
+/* The context with that id; NULL if there never was one.  Used to look at the owner of a lock. */
+struct ctx *port_ctx_by_id(u32 id);
+/* Test aid: should a long transaction commit now although its log has room?  (See txn_should_break.) */
+bool port_break_hint(struct ctx *c);
 /* Index of the CPU the caller runs on, a hint: 0 <= n < q->nr_cpus. */
 unsigned port_cpu(void);
 /* Sleeps while *word == expected, at most timeout_ns (~0 = for ever).  Returns 0 when woken (also

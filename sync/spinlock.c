@@ -1,0 +1,127 @@
+/*
+ * Spin locks with strict two-phase locking; see sync.h for the rules.
+ *
+ * A context's held[] lists its locks in the order taken.  A lock is noted there before it is taken and struck off after it
+ * is released, so whoever recovers a dead context finds every lock it may own.  depth counts the locks that the code
+ * holds now; when it falls to 0 the transaction commits.
+ */
+#include "sync_internal.h"
+
+void spin_lock_init(struct spinlock *l, enum lock_rank rank)
+{
+	l->word = 0;
+	l->rank = rank;
+}
+
+static struct held_lock *find_held(struct ctx *c, const struct spinlock *l)
+{
+	u32 i;
+
+	for (i = c->nheld; i > 0; i--)
+		if (c->held[i - 1].lock == l)
+			return &c->held[i - 1];
+	return NULL;
+}
+
+/* A lock that may be waited for must not rank below one that is held, even if only until commit.
+ * CPU slots are exempt: they are never waited for. */
+static void check_order(struct ctx *c, const struct spinlock *l)
+{
+#ifdef QUIRE_DEBUG
+	u32 i;
+
+	BUG_ON(l->rank == LOCK_RANK_CPU);
+	for (i = 0; i < c->nheld; i++)
+		BUG_ON(c->held[i].lock->rank != LOCK_RANK_CPU && c->held[i].lock->rank > l->rank);
+#else
+	(void)c;
+	(void)l;
+#endif
+}
+
+static void note_held(struct ctx *c, struct spinlock *l)
+{
+	u32 n = c->nheld;
+
+	BUG_ON(n == CTX_MAX_HELD);
+	c->held[n].lock = l;
+	c->held[n].depth = 1;
+	compiler_barrier();
+	WRITE_ONCE(c->nheld, n + 1);
+	compiler_barrier();
+}
+
+void spin_lock(struct spinlock *l)
+{
+	struct ctx *c = port_ctx();
+	struct held_lock *h = find_held(c, l);
+
+	if (h) {
+		h->depth++;
+	} else {
+		check_order(c, l);
+		note_held(c, l);
+		if (!owner_word_try(&l->word, c->id))
+			owner_word_lock(&l->word, c->id);
+	}
+	c->depth++;
+}
+
+bool spin_trylock(struct spinlock *l)
+{
+	struct ctx *c = port_ctx();
+	struct held_lock *h = find_held(c, l);
+
+	if (h) {
+		h->depth++;
+		c->depth++;
+		return true;
+	}
+	if (__atomic_load_n(&l->word, __ATOMIC_RELAXED))
+		return false;
+	note_held(c, l);
+	if (owner_word_try(&l->word, c->id)) {
+		c->depth++;
+		return true;
+	}
+	WRITE_ONCE(c->nheld, c->nheld - 1);
+	return false;
+}
+
+/* The transaction is over: forget how to undo it, then let others in. */
+static void commit(struct ctx *c)
+{
+	compiler_barrier();
+	WRITE_ONCE(c->log_len, 0);
+	compiler_barrier();
+	while (c->nheld) {
+		u32 i = c->nheld - 1;
+
+		owner_word_unlock(&c->held[i].lock->word);
+		compiler_barrier();
+		WRITE_ONCE(c->nheld, i);
+	}
+}
+
+void spin_unlock(struct spinlock *l)
+{
+	struct ctx *c = port_ctx();
+	struct held_lock *h = find_held(c, l);
+
+	BUG_ON(!h || !h->depth);
+	h->depth--;
+	if (--c->depth == 0)
+		commit(c);
+}
+
+bool spin_is_held(const struct spinlock *l)
+{
+	struct held_lock *h = find_held(port_ctx(), l);
+
+	return h && h->depth;
+}
+
+bool in_transaction(void)
+{
+	return port_ctx()->depth != 0;
+}

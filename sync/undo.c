@@ -1,0 +1,129 @@
+/*
+ * The undo log and recovery of dead contexts (revocation.md section 2).
+ *
+ * While a context holds a spin lock, undo_note() saves what each store is about to overwrite.  An entry is complete before
+ * log_len counts it, and x86-64 and the barriers here keep that order, so a context that dies at any instruction leaves a
+ * log that leads back to the last commit.  Recovery is idempotent: undoing twice gives the same bytes, locks
+ * that the dead context does not own are left alone, and log_len falls only after everything is undone.
+ *
+ * This file must never be instrumented itself.
+ */
+#include "sync_internal.h"
+
+void ctx_init(struct ctx *c, struct quire *q, u32 id)
+{
+	c->id = id;
+	c->q = q;
+	c->life = 1;
+}
+
+static void note_piece(struct ctx *c, const u8 *addr, size_t size)
+{
+	u32 n = c->log_len;
+	struct undo_entry *e = &c->log[n];
+
+	if (unlikely(n == UNDO_CAPACITY))
+		port_panic(c->q, "undo log overflow: a transaction did not commit in time");
+	e->addr = (u64)(uintptr_t)addr;
+	e->size = size;
+	__builtin_memcpy(e->old, addr, size);
+	compiler_barrier();
+	WRITE_ONCE(c->log_len, n + 1);
+	compiler_barrier();
+}
+
+void undo_note(struct ctx *c, const void *addr, size_t size)
+{
+	const u8 *p = addr;
+
+	if (!c->nheld)
+		return;
+	if (likely(size == 8)) {
+		u32 n = c->log_len;
+		struct undo_entry *e = &c->log[n];
+
+		if (unlikely(n == UNDO_CAPACITY))
+			note_piece(c, p, 8);
+		e->addr = (u64)(uintptr_t)addr;
+		e->size = 8;
+		__builtin_memcpy(e->old, addr, 8);
+		compiler_barrier();
+		WRITE_ONCE(c->log_len, n + 1);
+		compiler_barrier();
+		return;
+	}
+	for (; size > UNDO_INLINE; size -= UNDO_INLINE, p += UNDO_INLINE)
+		note_piece(c, p, UNDO_INLINE);
+	if (size)
+		note_piece(c, p, size);
+}
+
+bool txn_should_break(void)
+{
+	struct ctx *c = port_ctx();
+
+	return c->log_len > UNDO_CAPACITY / 2 || port_break_hint(c);
+}
+
+static void undo_all(struct ctx *dead)
+{
+	u32 i, b;
+
+	for (i = dead->log_len; i > 0; i--) {
+		struct undo_entry *e = &dead->log[i - 1];
+		volatile u8 *to = (volatile u8 *)(uintptr_t)e->addr;
+
+		if (e->size == 8) {
+			*(volatile u64 *)to = *(u64 *)(void *)e->old;
+			continue;
+		}
+		for (b = 0; b < e->size; b++)
+			to[b] = e->old[b];
+	}
+	__atomic_store_n(&dead->log_len, 0, __ATOMIC_RELEASE);
+}
+
+static void free_locks(struct ctx *dead)
+{
+	while (dead->nheld) {
+		struct spinlock *l = dead->held[dead->nheld - 1].lock;
+
+		if (owner_of(__atomic_load_n(&l->word, __ATOMIC_ACQUIRE)) == dead->id)
+			owner_word_unlock(&l->word);
+		compiler_barrier();
+		WRITE_ONCE(dead->nheld, dead->nheld - 1);
+	}
+	dead->depth = 0;
+	while (dead->nmutex) {
+		struct mutex *m = dead->mutexes[dead->nmutex - 1];
+
+		if (owner_of(__atomic_load_n(&m->word, __ATOMIC_ACQUIRE)) == dead->id)
+			owner_word_unlock(&m->word);
+		compiler_barrier();
+		WRITE_ONCE(dead->nmutex, dead->nmutex - 1);
+	}
+}
+
+/* Makes the caller the one recoverer; takes over from a recoverer that died. */
+static bool claim_recovery(struct ctx *dead, u32 me)
+{
+	u32 seen = 0;
+
+	if (__atomic_compare_exchange_n(&dead->recovering, &seen, me, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return true;
+	if (seen == me)
+		return true;
+	if (port_ctx_alive(port_ctx_by_id(seen)))
+		return false;
+	return __atomic_compare_exchange_n(&dead->recovering, &seen, me, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+bool ctx_recover(struct ctx *dead)
+{
+	if (!claim_recovery(dead, port_ctx()->id))
+		return false;
+	undo_all(dead);
+	free_locks(dead);
+	__atomic_store_n(&dead->recovering, 0, __ATOMIC_RELEASE);
+	return true;
+}
