@@ -64,6 +64,8 @@ struct quire {
 	/* The machine's log (dmesg): a ring; leaf lock. */
 	struct spinlock log_lock;
 	u64 log_head;                    /* bytes ever written */
+	u64 log_sent;                    /* bytes given to port_log() */
+	u64 log_dropped;                 /* lines lost inside transactions; no lock, a hint */
 	char log_buf[QUIRE_DMESG_BYTES];
 
 	void *port_data;                 /* port's own */
@@ -78,5 +80,10 @@ int quire_boot(struct quire *q, const struct quire_config *cfg);
 /* ---- lib/log.c ---- */
 /* One line into the machine's log, formatted as printf (see lib/fmt.h), with a "[    1.234567] " stamp. */
 void quire_log(struct quire *q, int level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void quire_vlog(struct quire *q, int level, const char *fmt, va_list ap) PRINTF_LIKE(3, 0);
+/* Appends whole lines (with stamps) from position *pos (bytes ever written; 0 = oldest kept) and moves *pos
+ * behind them.  Returns lines; 0 = nothing new, or out has less than one line's room.  Under no lock. */
+struct fmt_buf;
+size_t quire_log_read(struct quire *q, u64 *pos, struct fmt_buf *out);
 
 #endif
