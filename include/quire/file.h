@@ -9,6 +9,7 @@
 #define QUIRE_FILE_H
 #include <quire/types.h>
 #include <radix.h>
+#include <sync.h>
 
 struct quire;
 struct address_space;
@@ -50,6 +51,10 @@ struct address_space {
 	void *port_private;             /* port: sim file, host anchor id */
 	struct address_space *hash_next;
 	u64 ra_prev;                    /* readahead: last index faulted */
+	u32 ra_size;                    /* readahead: pages of the last window */
+	u32 nr_dirty;                   /* folios with FF_DIRTY set through filemap_*; a hint for writeback */
+	u64 i_seq;                      /* changes when a folio leaves the cache or the file shrinks */
+	struct mutex wb_mutex;          /* held while folios are written out or truncated */
 };
 
 #define FMODE_READ 1u
@@ -74,10 +79,22 @@ void mapping_put(struct address_space *m);
 struct file *file_create(struct quire *q, struct address_space *m, u32 mode, const char *path); /* takes over no reference */
 void file_get(struct file *f);
 void file_put(struct file *f); /* under no lock (release may block) */
+/* Links of i_mmap.  Under q->lock; vma->vm_file is set.  Unlinking a VMA that is not linked does nothing. */
+void i_mmap_insert(struct vm_area_struct *vma);
+void i_mmap_remove(struct vm_area_struct *vma);
+
+/* ---- file/filemap.c, file/writeback.c: plain file I/O, coherent with mappings.  Under no lock ---- */
+/* Bytes read or written (short at end of file), or negative errno. */
+long filemap_read(struct address_space *m, u64 off, void *dst, size_t len);
+long filemap_write(struct address_space *m, u64 off, const void *src, size_t len);
+/* Writes dirty folios that overlap [start, end) bytes, then ops->sync if wait.  0 or the first error. */
+int filemap_sync(struct address_space *m, u64 start, u64 end, bool wait);
 
 /* ---- file/shmem.c ---- */
 /* A new shared-memory object of size bytes; name as in maps ("/dev/zero (deleted)", "/SYSV00000000 (deleted)"). */
 struct file *shmem_file_setup(struct quire *q, const char *name, u64 size, u64 vm_flags);
+/* As ftruncate on memfd/tmpfs: grows or shrinks (then as truncate_pagecache).  0 or negative errno. */
+int shmem_set_size(struct address_space *m, u64 size);
 
 /* ---- file/truncate.c ---- */
 /* The file shrank to size: folios beyond leave the cache and every mapping; later touches are SIGBUS. */

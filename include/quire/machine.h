@@ -15,6 +15,7 @@
 #include <quire/kmem_state.h>
 #include <quire/task.h>
 #include <quire/types.h>
+#include <quire/vmstat.h>
 #include <port/port.h>
 #include <sync.h>
 
@@ -33,6 +34,8 @@ struct quire_config {
 	u32 overcommit_memory;           /* 0, 1, 2 */
 	u32 overcommit_ratio;            /* percent, mode 2 */
 	u32 folio_max_order;             /* largest anonymous folio; 0 = 4 KiB only */
+	u32 fault_around_pages;          /* file pages mapped around a read fault; 0 = default (16) */
+	u32 fault_around_tokens;         /* the same for token folios (hosted files); 0 = default (64) */
 	u32 max_map_count;
 	bool debug_poison, debug_owner;
 	const char *version;
@@ -54,7 +57,7 @@ struct quire {
 	u64 nr_file_pages, nr_shmem_pages, nr_anon_pages, nr_file_mapped, nr_pagetable_pages;
 	u64 committed_pages;             /* Committed_AS */
 	struct frame_list lru_inactive_file, lru_active_file, lru_inactive_anon, lru_active_anon, lru_unevictable;
-	u64 vm_events[96];               /* /proc/vmstat counters, see sync with proc/vmstat.c's enum */
+	u64 vm_events[96];               /* enum vm_event_item, quire/vmstat.h */
 	struct kmem_cache *vma_cache, *mm_cache, *file_cache, *mapping_cache, *task_cache, *radix_cache,
 		*range_cache, *anon_cache;
 	pfn_t zero_pfn;                  /* the shared zero page; FRAME_RESERVED */
