@@ -1,0 +1,205 @@
+/*
+ * The hosted kernel's own structures: what is shared by all processes of the machine, what is private to a host process,
+ * and what belongs to one thread.
+ *
+ * A guest thread is always in one of these states (struct ctx.state, shared):
+ *	CTX_USER             running guest code: a revoker must signal it
+ *	CTX_KERNEL           running this kernel, or blocked in a native call whose buffers are pinned
+ *	CTX_NATIVE_UNPINNED  in a native call with pointers that are not listed: its mm is skipped by reclaim
+ * The entry sets KERNEL; the exit sets USER and then checks mm->gen against the process's flushed (revoke.c).
+ *
+ * Locks: kproc.install (private) is taken before mm->lock and never while a spin lock is held.  All host mmap, munmap and
+ * mprotect calls on the guest's range happen under it.
+ */
+#ifndef QUIRE_LINUX_KERNEL_H
+#define QUIRE_LINUX_KERNEL_H
+#include <quire/machine.h>
+#include "layout.h"
+
+#define CTX_FREE 0u
+#define CTX_KERNEL 1u
+#define CTX_USER 2u
+#define CTX_NATIVE_UNPINNED 3u
+
+/* ctx.flags */
+#define CTXF_SUPERVISOR 1u
+
+/* The private signal between kernels of one machine: a standard one, so that it coalesces and cannot meet the queue limit. */
+#define SIG_PRIVATE 16 /* SIGSTKFLT: nothing on Linux ever sends it */
+
+/* ---- ctx.port_data[] ---- */
+enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT };
+
+/* Per address space, shared; in machine memory at HOST_MM_OFFSET.  gen, log, first_ctx, nproc: mm->lock (logged). */
+#define FLUSH_LOG 256u
+struct flush_range { u64 start, end; };
+struct host_mm {
+	u64 gen;                  /* number of flushes ever; log[gen % FLUSH_LOG] is the next to write */
+	struct flush_range log[FLUSH_LOG];
+	u32 first_ctx;            /* list of contexts on this mm, by id, through CTXP_NEXT/PREV; 0 = none */
+	u32 nproc;                /* host processes on this mm */
+	u32 next_free;            /* index + 1 while free; machine_shared.pool_lock */
+	u32 index;
+};
+
+/* Start of the shared memfd. */
+struct machine_shared {
+	u64 magic, build_id;
+	u64 ram_bytes;
+	u32 supervisor_ctx;       /* id; its life word tells whether the supervisor lives */
+	s32 supervisor_pid;
+	u32 ending;               /* the machine ends: everybody exits at once with 125 */
+	u32 first_exit;           /* first program ended */
+	struct spinlock pool_lock; /* LOCK_RANK_LEAF: free lists of contexts and host_mms */
+	u32 ctx_used;             /* contexts ever used: ids 1..ctx_used */
+	u32 ctx_free;             /* id of the first free one, through CTXP_FREE_NEXT */
+	u32 host_mm_used, host_mm_free;
+	u32 doorbell;             /* futex: supervisor work; atomically incremented */
+	u32 cpu_count;
+	char panic_text[256];
+	u64 seed_state;           /* pool_lock */
+	u64 stat_revocations, stat_revoke_signals, stat_recoveries;
+	u64 options;              /* OPT_* */
+	char exe_path[4096];
+	struct quire q;
+};
+#define shared_area() ((struct machine_shared *)SHARED_BASE)
+#define OPT_VERBOSE BIT(0)
+
+static inline struct ctx *ctx_by_id(u32 id)
+{
+	return (struct ctx *)(SHARED_BASE + CTX_OFFSET) + (id - 1);
+}
+
+/* ---- private to one host process ---- */
+struct anchor {
+	struct address_space *mapping; /* NULL = free slot */
+	u64 addr, len;                 /* of the hidden mapping; file offset 0 at addr */
+	u32 prot;                      /* host PROT_* it has */
+	u32 writable;                  /* made from a descriptor open for writing */
+};
+#define MAX_NATIVE_RANGES 32
+struct native_range { u64 start, end; }; /* host mappings inside the guest's range that are not a TLB (devices) */
+
+#define NSIG 64
+struct guest_sigaction { u64 handler, flags, restorer, mask; };
+
+struct kproc {
+	u32 install;              /* futex mutex: 0 free, 1 held, 2 held and waited for */
+	u64 flushed;              /* generation of mm this process's mappings agree with; under install to write */
+	struct mm_struct *mm;
+	struct task *task;
+	s32 pid;
+	u32 nthreads;             /* atomically */
+	u32 sig_lock;             /* futex mutex over sigactions */
+	struct guest_sigaction sigaction[NSIG + 1];
+	struct anchor *anchors;   /* table mapped in ANCHOR area */
+	u32 nanchors, cap_anchors;
+	u64 anchor_next;          /* next free address for anchors */
+	struct native_range native[MAX_NATIVE_RANGES];
+	u32 nnative;
+	u32 exec_stop;            /* another thread wants this one gone (exec, exit) */
+	u64 vdso, vdso_start, vdso_end; /* host vdso kept for the guest */
+	u64 hwcap, hwcap2, minsigstksz, clktck;
+	char exe_path[4096];      /* /proc/self/exe */
+	u32 dumpable;
+	u64 slots_used;           /* trap slots handed out */
+	u64 stat_refills, stat_drops;
+};
+extern struct kproc kproc;
+
+/* ---- one thread; at the bottom of its trap slot; gs base points here ---- */
+struct sigframe_host;
+struct kthread {
+	struct kthread *self;     /* %gs:0 */
+	struct ctx *ctx;          /* %gs:8, read by the store logger */
+	u32 pending;              /* %gs:16: a signal (or other work) waits for the exit path */
+	u32 slot;                 /* index of the trap slot */
+	struct robust_head { u64 next, off, pending_op; } robust; /* host robust list: one entry, ctx->life */
+	u64 robust_entry;
+	s32 tid;
+	u32 pending_sig;          /* number, 0 = none */
+	u8 pending_info[128];     /* its siginfo */
+	u64 saved_mask;           /* sigsuspend and friends: mask to return to */
+	u32 has_saved_mask;
+	u32 in_native;
+	u64 vmask;                /* guest's wish for the signals the kernel never blocks */
+	u64 alt_sp, alt_size;     /* guest's sigaltstack */
+	u32 alt_flags;
+	u32 robust_valid;
+	u64 guest_robust_head, guest_robust_len;
+	u64 clear_child_tid;
+	u64 fixup_ip, fixup_sp;   /* kernel access to guest memory in progress: where to go when it fails */
+	u64 last_syscall;
+	struct trap *trap;        /* innermost trap from guest code */
+};
+
+static inline struct kthread *kthread(void)
+{
+	struct kthread *k;
+
+	__asm__("mov %%gs:0, %0" : "=r"(k));
+	return k;
+}
+
+/* One trap from guest code: the host's signal frame, by name.  x86_64/regs.h has the accessors. */
+struct ucontext_host;
+struct trap {
+	struct kthread *k;
+	struct ucontext_host *uc; /* guest registers; edits take effect at the exit */
+	void *siginfo;
+	long nr;                  /* system call, or -1 */
+};
+
+/* ---- x86_64/syscall.S ---- */
+/* A host system call; negative errno on failure. */
+long host_syscall(long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+/* The same, but a signal that arrives before or during it ends it: -ERESTARTNOINTR (513) if it was not started,
+ * -ERESTARTSYS (512) if it was interrupted and Linux would restart it, -EINTR otherwise. */
+long host_syscall_interruptible(long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define HC6(nr, a, b, c, d, e, f, ...) host_syscall((nr), (u64)(a), (u64)(b), (u64)(c), (u64)(d), (u64)(e), (u64)(f))
+#define host_call(...) HC6(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+
+/* ---- user.c: guest memory.  Under no lock. ---- */
+/* Pins [addr, addr+len) for this thread and makes it resident for reading or writing, so that the host kernel can
+ * access it until user_unpin_all().  0, -EFAULT, or -E2BIG when all pins are in use (callers then copy).  len 0 is fine. */
+int user_pin(u64 addr, u64 len, bool write);
+void user_unpin_all(void);
+/* -EFAULT if any byte cannot be had (a prefix may have been copied). */
+int copy_from_user(void *dst, u64 src, size_t n);
+int copy_to_user(u64 dst, const void *src, size_t n);
+/* Length without NUL, -EFAULT, or -ENAMETOOLONG when there is no NUL within size. */
+long strncpy_from_user(char *dst, u64 src, size_t size);
+
+/* ---- dispatch.c ---- */
+/* A system call from the guest.  Returns its result (or -ERESTART*), to be put into the guest's registers. */
+long guest_syscall(struct trap *t, long nr, const u64 a[6]);
+
+/* ---- native.c: calls that the host executes ---- */
+/* Pins what the table says, executes, unpins.  -ENOSYS for calls that are refused. */
+long native_syscall(struct trap *t, long nr, const u64 a[6]);
+
+/* ---- procfs.c: paths that the machine serves ---- */
+/* Looks whether path (relative to dirfd) names something under /proc that the machine serves, and opens it: >= 0 a
+ * descriptor, negative errno, or PROCFS_NOT_OURS when the host should be asked. */
+#define PROCFS_NOT_OURS (-100000)
+long procfs_open(int dirfd, const char *path, int flags);
+/* readlink on /proc/self/exe and the like: length (<= size) or errno or PROCFS_NOT_OURS. */
+long procfs_readlink(int dirfd, const char *path, char *buf, size_t size);
+
+/* ---- refill.c ---- */
+void install_lock(void);
+void install_unlock(void);
+/* Drops every host mapping of the guest's range, except pinned and native ranges.  Under install. */
+void host_tlb_drop_all(void);
+/* Makes the process's mappings agree with mm->gen.  Under install. */
+void host_tlb_flush(void);
+/* Brings the page at addr in and maps it (and neighbours).  Returns as do_mem_abort. */
+enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info);
+
+/* ---- log ---- */
+void klog(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+#endif
