@@ -114,6 +114,9 @@ struct guest_abi {
 	u16 elf_machine;           /* EM_* */
 	const char *platform;      /* AT_PLATFORM */
 	bool read_implies_exec_ok;
+	u64 mmap_rnd_pages;        /* mmap base and PIE base move by fewer pages than this (a power of two) */
+	u64 stack_rnd_pages;       /* the same for the stack's top */
+	u64 brk_rnd_bytes;         /* and for the start of the heap */
 };
 
 /* ---- mm/mm.c ---- */

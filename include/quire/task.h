@@ -4,6 +4,7 @@
 #ifndef QUIRE_TASK_H
 #define QUIRE_TASK_H
 #include <quire/types.h>
+#include <sync.h>
 
 struct quire;
 struct mm_struct;
@@ -27,20 +28,39 @@ struct task {
 	u32 uid;
 	u64 port_data[8];          /* port's own */
 	struct task *next, *prev;  /* q->tasks list */
+	u32 refcount;              /* the table's (until exit) + transient holders */
+	struct task *hash_next;    /* q->tasks.hash chain */
 };
 
+#define TASK_HASH_BUCKETS 256u
 struct task_table {
-	struct spinlock lock;
-	struct task *first;
+	struct spinlock lock;      /* LOCK_RANK_TASKS; protects all of this and the tasks' fields */
+	struct task *first;        /* newest first */
 	u32 nr;
+	struct task *hash[TASK_HASH_BUCKETS]; /* by pid */
+	u64 total_forks;           /* tasks ever created: "processes" of /proc/stat */
+	u32 last_pid;              /* pid created last */
 };
 
 /* ---- task/task.c: under no lock unless noted ---- */
 struct task *task_create(struct quire *q, s32 pid, s32 ppid, const char *comm); /* NULL if out of memory */
 struct task *task_find(struct quire *q, s32 pid); /* under q->tasks.lock */
-/* Drops the mm and leaves the table. */
+/* Drops the mm, leaves the table and gives back the table's reference: t may be gone afterwards. */
 void task_exit(struct task *t);
+/* A reference that keeps the record (not the process) alive, or NULL if no such task. */
+struct task *task_find_get(struct quire *q, s32 pid);
+void task_put(struct task *t);
+/* The task's address space with a reference for the caller (mmput() it), or NULL after exit. */
+struct mm_struct *task_get_mm(struct task *t);
+/* The next task by ascending pid after `pid` (-1 to begin), with a reference; NULL at the end.  Lets readers walk
+ * the table without keeping its lock; tasks born or gone meanwhile may be missed or seen. */
+struct task *task_next_get(struct quire *q, s32 pid);
+void task_set_comm(struct task *t, const char *comm);
 void task_set_mm(struct task *t, struct mm_struct *mm); /* takes over the reference, drops the old one */
+
+/* ---- task/abi.c: the guests that exist ---- */
+extern const struct guest_abi guest_abi_x86_64; /* under the hosted port: the top of the host's space is the kernel's */
+extern const struct guest_abi guest_abi_arm64;  /* 48-bit, as the sim machine and bare metal */
 
 /* ---- task/fork.c ---- */
 /* A copy of mm: VMAs, page tables copy-on-write, pinned pages copied.  ERR_PTR(-ENOMEM ...) on failure, nothing kept. */
@@ -60,7 +80,7 @@ struct exec_args {
 	u64 hwcap, hwcap2, minsigstksz, clktck, sysinfo_ehdr;
 	u64 rlim_stack;                /* bytes */
 	bool aslr;
-	const struct guest_abi *abi;
+	const struct guest_abi *abi;   /* task/abi.c */
 };
 struct exec_result {
 	struct mm_struct *mm;          /* a new one, users = 1 */
