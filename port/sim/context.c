@@ -1,0 +1,312 @@
+/*
+ * Contexts, waiting and time.
+ *
+ * A thread has at most one context per machine; the newest entered is current and port_ctx() returns it.  Context ids are
+ * unique in the process, not only in the machine, so that an owner word is never ambiguous; they depend on the order of
+ * thread creation and therefore never show in anything that must replay.
+ */
+#include "sim_internal.h"
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static _Thread_local struct sim_ctx *current_ctx;
+
+#define REGISTRY_SLOTS 4096u
+/* Context by id % REGISTRY_SLOTS.  Entries of ended contexts are cleared: the id then names nobody. */
+static struct ctx *registry[REGISTRY_SLOTS];
+static u32 last_id;
+
+/* Takes the next id whose slot is free. */
+static void register_ctx(struct ctx *c, struct quire *q)
+{
+	struct ctx *none;
+	u32 id, tries;
+
+	for (tries = 0; tries < REGISTRY_SLOTS; tries++) {
+		id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED) & ~SPIN_WAITERS;
+		none = NULL;
+		if (!id || __atomic_load_n(&registry[id % REGISTRY_SLOTS], __ATOMIC_RELAXED))
+			continue;
+		ctx_init(c, q, id);
+		if (__atomic_compare_exchange_n(&registry[id % REGISTRY_SLOTS], &none, c, false, __ATOMIC_ACQ_REL,
+						__ATOMIC_RELAXED))
+			return;
+	}
+	sim_die("sim: too many contexts");
+}
+
+struct ctx *port_ctx_by_id(u32 id)
+{
+	struct ctx *c = __atomic_load_n(&registry[id % REGISTRY_SLOTS], __ATOMIC_ACQUIRE);
+
+	return c && c->id == id ? c : NULL;
+}
+
+struct sim_ctx *sim_ctx_current(void)
+{
+	return current_ctx;
+}
+
+static struct sim_ctx *find_on_this_thread(struct quire *q)
+{
+	struct sim_ctx *s = current_ctx;
+
+	while (s && s->m->q != q)
+		s = s->outer;
+	return s;
+}
+
+/* Makes s the current one of this thread; it is somewhere on the thread's chain. */
+static void move_to_front(struct sim_ctx *s)
+{
+	struct sim_ctx **link = &current_ctx;
+
+	while (*link != s)
+		link = &(*link)->outer;
+	*link = s->outer;
+	s->outer = current_ctx;
+	current_ctx = s;
+}
+
+static struct sim_ctx *make_ctx(struct sim_machine *m)
+{
+	struct sim_ctx *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		sim_die("sim: calloc");
+	s->m = m;
+	s->ctx = sim_map(sizeof(*s->ctx));
+	register_ctx(s->ctx, m->q);
+	pthread_cond_init(&s->turn, NULL);
+	pthread_mutex_lock(&m->ctx_lock);
+	s->ctx->cpu = m->nr_contexts++ % m->cfg.nr_cpus;
+	s->next = m->contexts;
+	m->contexts = s;
+	pthread_mutex_unlock(&m->ctx_lock);
+	return s;
+}
+
+struct ctx *sim_thread_enter(struct quire *q)
+{
+	struct sim_ctx *s = find_on_this_thread(q);
+
+	if (!s) {
+		s = make_ctx(sim_of(q));
+		s->outer = current_ctx;
+		current_ctx = s;
+		sim_sched_add(s, true);
+	}
+	move_to_front(s);
+	return s->ctx;
+}
+
+static void destroy_ctx(struct sim_ctx *s)
+{
+	struct sim_machine *m = s->m;
+	struct sim_ctx **link;
+
+	pthread_mutex_lock(&m->ctx_lock);
+	for (link = &m->contexts; *link != s; link = &(*link)->next)
+		;
+	*link = s->next;
+	m->nr_contexts--;
+	pthread_mutex_unlock(&m->ctx_lock);
+	__atomic_store_n(&registry[s->ctx->id % REGISTRY_SLOTS], NULL, __ATOMIC_RELEASE);
+	munmap(s->ctx, sizeof(*s->ctx));
+	pthread_cond_destroy(&s->turn);
+	free(s);
+}
+
+void sim_thread_leave(void)
+{
+	struct sim_ctx *s = current_ctx;
+
+	if (!s || s->ctx->nheld || s->ctx->nmutex) {
+		fprintf(stderr, "sim: a context ends that %s\n", s ? "holds locks" : "never began");
+		abort();
+	}
+	sim_sched_remove(s);
+	current_ctx = s->outer;
+	destroy_ctx(s);
+}
+
+void sim_ctx_end_all(struct sim_machine *m)
+{
+	struct sim_ctx *mine = find_on_this_thread(m->q);
+
+	if (mine) {
+		move_to_front(mine);
+		current_ctx = mine->outer;
+	}
+	while (m->contexts)
+		destroy_ctx(m->contexts);
+}
+
+void sim_ctx_break_locks(struct ctx *c)
+{
+	while (c->nheld) {
+		struct spinlock *l = c->held[--c->nheld].lock;
+
+		if ((__atomic_load_n(&l->word, __ATOMIC_RELAXED) & ~SPIN_WAITERS) == c->id)
+			__atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
+	}
+	while (c->nmutex)
+		__atomic_store_n(&c->mutexes[--c->nmutex]->word, 0, __ATOMIC_RELEASE);
+	c->depth = 0;
+	c->log_len = 0;
+}
+
+struct ctx *port_ctx(void)
+{
+	if (unlikely(!current_ctx)) {
+		fprintf(stderr, "sim: core code on a thread without sim_thread_enter()\n");
+		abort();
+	}
+	return current_ctx->ctx;
+}
+
+/* A context ends only without locks (sim_thread_leave), so nobody who asks about an owner meets a dead one, unless a test
+ * has written life by hand. */
+bool port_ctx_alive(const struct ctx *c)
+{
+	return c && __atomic_load_n(&c->life, __ATOMIC_ACQUIRE) == 1;
+}
+
+unsigned port_cpu(void)
+{
+	return port_ctx()->cpu;
+}
+
+void sim_thread_set_cpu(unsigned n)
+{
+	struct ctx *c = port_ctx();
+
+	c->cpu = n % sim_of(c->q)->cfg.nr_cpus;
+}
+
+/* ---- time ---- */
+
+static u64 host_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
+}
+
+void sim_advance_clock(struct quire *q, u64 ns)
+{
+	__atomic_add_fetch(&sim_of(q)->clock_ns, ns, __ATOMIC_RELAXED);
+}
+
+/* Simulated time passes by 1 us per question, so that loops that wait for time to pass end. */
+u64 port_clock_ns(void)
+{
+	struct sim_machine *m = sim_of(port_ctx()->q);
+
+	if (m->cfg.real_clock)
+		return host_ns();
+	return __atomic_add_fetch(&m->clock_ns, 1000, __ATOMIC_RELAXED);
+}
+
+/* ---- waiting ---- */
+
+static int futex(u32 *word, int op, u32 val, const struct timespec *timeout)
+{
+	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, val, timeout, NULL, 0) < 0 ? -errno : 0;
+}
+
+static int host_wait(struct sim_machine *m, u32 *word, u32 expected, u64 timeout_ns)
+{
+	struct timespec ts = { (time_t)(timeout_ns / 1000000000ull), (long)(timeout_ns % 1000000000ull) };
+	int err;
+
+	if (timeout_ns == ~0ull)
+		return futex(word, FUTEX_WAIT, expected, NULL);
+	/* Nobody else is there to wake us: simulated time may as well pass at once. */
+	if (!m->cfg.real_clock && __atomic_load_n(&m->nr_contexts, __ATOMIC_RELAXED) == 1)
+		err = __atomic_load_n(word, __ATOMIC_ACQUIRE) == expected ? -ETIMEDOUT : -EAGAIN;
+	else
+		err = futex(word, FUTEX_WAIT, expected, &ts);
+	if (err == -ETIMEDOUT)
+		sim_advance_clock(m->q, timeout_ns);
+	return err;
+}
+
+int port_wait(u32 *word, u32 expected, u64 timeout_ns)
+{
+	struct sim_ctx *s = current_ctx;
+	struct sim_machine *m = s->m;
+
+	if (m->cfg.sched == SIM_SCHED_ONE)
+		return sim_sched_wait(s, word, expected, timeout_ns);
+	return host_wait(m, word, expected, timeout_ns);
+}
+
+void port_wake(u32 *word, u32 n)
+{
+	struct sim_machine *m = current_ctx->m;
+
+	if (m->cfg.sched == SIM_SCHED_ONE)
+		sim_sched_wake(m, word, n);
+	else
+		futex(word, FUTEX_WAKE, n > INT_MAX ? INT_MAX : n, NULL);
+}
+
+/* ---- threads of a test ---- */
+
+struct sim_run_job {
+	struct quire *q;
+	void (*fn)(struct quire *q, unsigned i, void *arg);
+	void *arg;
+	unsigned i;
+	struct sim_ctx *s;
+	pthread_t thread;
+	pthread_barrier_t *ready;
+};
+
+static void *run_thread(void *p)
+{
+	struct sim_run_job *j = p;
+
+	current_ctx = j->s;
+	sim_thread_set_cpu(j->i);
+	pthread_barrier_wait(j->ready);
+	sim_sched_start(j->s);
+	j->fn(j->q, j->i, j->arg);
+	sim_thread_leave();
+	return NULL;
+}
+
+/* The contexts are made here, in order, so that SIM_SCHED_ONE knows all of them before the first one runs. */
+void sim_run(struct quire *q, unsigned n, void (*fn)(struct quire *q, unsigned i, void *arg), void *arg)
+{
+	struct sim_run_job *jobs = calloc(n, sizeof(*jobs));
+	pthread_barrier_t ready;
+	struct sim_ctx *me;
+	unsigned i;
+
+	sim_thread_enter(q);
+	me = current_ctx;
+	if (!jobs || pthread_barrier_init(&ready, NULL, n))
+		sim_die("sim: sim_run");
+	for (i = 0; i < n; i++) {
+		jobs[i] = (struct sim_run_job){ .q = q, .fn = fn, .arg = arg, .i = i, .s = make_ctx(sim_of(q)), .ready = &ready };
+		sim_sched_add(jobs[i].s, false);
+	}
+	for (i = 0; i < n; i++)
+		if (pthread_create(&jobs[i].thread, NULL, run_thread, &jobs[i]))
+			sim_die("sim: pthread_create");
+	sim_sched_join_begin(me);
+	for (i = 0; i < n; i++)
+		pthread_join(jobs[i].thread, NULL);
+	sim_sched_join_end(me);
+	pthread_barrier_destroy(&ready);
+	free(jobs);
+}

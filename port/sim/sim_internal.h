@@ -1,0 +1,105 @@
+/*
+ * What the files of the simulated machine share.  Locks are host locks (pthread): the core never sees them,
+ * and a port lock is innermost: nothing of the core is called while one is held.
+ */
+#ifndef PORT_SIM_INTERNAL_H
+#define PORT_SIM_INTERNAL_H
+#include "sim.h"
+#include <pthread.h>
+
+#define SIM_MAX_CTX 256
+
+struct sim_cpu;
+
+/* A seeded generator: splitmix64 (Steele, Lea, Flood 2014), one atomic add a draw. */
+struct sim_rng {
+	u64 state; /* atomic */
+};
+void sim_rng_seed(struct sim_rng *r, u64 seed);
+u64 sim_rng_next(struct sim_rng *r);
+static inline bool sim_rng_percent(struct sim_rng *r, u32 percent)
+{
+	return percent && sim_rng_next(r) % 100 < percent;
+}
+
+/* What a context is doing under SIM_SCHED_ONE; sched.lock. */
+enum sim_run_state { SIM_IDLE, SIM_RUNNABLE, SIM_WAITING, SIM_JOINING };
+
+/* One context of one thread.  Freed with the context. */
+struct sim_ctx {
+	struct ctx *ctx;            /* own mapping: the undo log is large and mostly untouched */
+	struct sim_machine *m;      /* immutable */
+	struct sim_ctx *outer;      /* this thread's context on another machine, entered before */
+	struct sim_ctx *next;       /* m->contexts; m->ctx_lock */
+	unsigned slot;              /* index in sched.slots */
+	/* SIM_SCHED_ONE; sched.lock: */
+	enum sim_run_state run;
+	pthread_cond_t turn;
+	u32 *wait_word;
+	u64 wait_until;             /* simulated ns; ~0 = for ever */
+	bool woken;
+};
+
+struct sim_scheduler {
+	pthread_mutex_t lock;
+	struct sim_rng rng;
+	struct sim_ctx *running;    /* who holds the baton */
+	struct sim_ctx *slots[SIM_MAX_CTX];
+	u32 preempt_percent;        /* immutable */
+};
+
+struct sim_fail_plan {
+	u64 kinds;                  /* mask of BIT(FAIL_*) */
+	u64 nth;                    /* 0 = none */
+	bool onwards;               /* nth and every later one */
+	u32 percent;
+	struct sim_rng rng;
+	u64 asked, injected;        /* atomic */
+};
+
+struct sim_log {
+	pthread_mutex_t lock;
+	char *text;                 /* NUL-terminated; lock */
+	size_t len, cap;            /* bytes; lock */
+	bool to_stderr;             /* immutable */
+};
+
+struct sim_machine {
+	struct quire *q;
+	struct sim_config cfg;      /* defaults filled in; immutable */
+	struct quire_config qcfg;   /* immutable */
+	u8 *ram;                    /* physical address 0 */
+	u64 ram_bytes;
+	void *ram_map, *mem_map;    /* host mappings, for munmap */
+	size_t ram_map_bytes, mem_map_bytes;
+	u64 clock_ns;               /* simulated time; atomic */
+	struct sim_rng random;      /* port_random */
+	struct sim_rng coin;        /* break hints */
+	struct sim_fail_plan fail;
+	struct sim_log log;
+	bool panicked;
+	pthread_mutex_t ctx_lock;
+	struct sim_ctx *contexts;   /* ctx_lock */
+	u32 nr_contexts;            /* ctx_lock */
+	struct sim_scheduler sched;
+	u64 baseline_free;          /* free frames right after boot, lists drained */
+	s64 (*leaked)(struct quire *q); /* set by sim_machine_new: keeps machine.o free of references to the core */
+};
+
+static inline struct sim_machine *sim_of(const struct quire *q) { return q->port_data; }
+
+void sim_die(const char *what) __attribute__((noreturn)); /* the host cannot give what the test needs */
+void *sim_map(size_t bytes);                              /* zeroed, lazily backed, page aligned */
+struct sim_ctx *sim_ctx_current(void);
+void sim_ctx_end_all(struct sim_machine *m);              /* at machine end */
+void sim_ctx_break_locks(struct ctx *c);                  /* after a caught panic */
+void sim_sched_init(struct sim_machine *m);
+void sim_sched_add(struct sim_ctx *s, bool run_now);
+void sim_sched_remove(struct sim_ctx *s);
+int sim_sched_wait(struct sim_ctx *s, u32 *word, u32 expected, u64 timeout_ns);
+void sim_sched_wake(struct sim_machine *m, u32 *word, u32 n);
+void sim_sched_join_begin(struct sim_ctx *s);
+void sim_sched_start(struct sim_ctx *s);
+void sim_sched_join_end(struct sim_ctx *s);
+
+#endif
