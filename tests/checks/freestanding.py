@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""The hosted flavour of the core: needs nothing but the port and the memory intrinsics, and has no mutable globals.
+
+Usage: freestanding.py [ARCHIVE]   (default: the one that ./dev build leaves)
+"""
+import glob
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# The port's functions, what a freestanding compiler may call by itself, and the logger of stores (sync/undo.c).
+ALLOWED = re.compile(r"^(port_|host_|mem(cpy|move|set|cmp)$|str(len|cmp|ncmp|nlen)$|__asan_store|"
+                     r"__asan_handle_no_return$)")
+MUTABLE = re.compile(r"^\.(data|bss|tdata|tbss|sdata|sbss)(\.|$)")
+CONSTANT = re.compile(r"^\.data\.rel\.ro")
+
+
+def run(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def undefined(archive):
+    """Symbols that no member defines: {name: [members that want it]}."""
+    wanted, defined, member = {}, set(), "?"
+    for line in run("nm", archive).splitlines():
+        fields = line.split()
+        if line.endswith(":"):
+            member = line[:-1]
+        elif len(fields) == 2 and fields[0] in "Uwv":
+            wanted.setdefault(fields[1], []).append(member)
+        elif len(fields) == 3:
+            defined.add(fields[2])
+    return {name: who for name, who in wanted.items() if name not in defined}
+
+
+def commons(archive):
+    return [line for line in run("nm", archive).splitlines() if re.search(r" C \S+$", line)]
+
+
+def mutable_sections(archive):
+    found, member = [], "?"
+    for line in run("size", "-A", archive).splitlines():
+        fields = line.split()
+        if "(ex " in line:
+            member = fields[0]
+        elif len(fields) == 3 and MUTABLE.match(fields[0]) and not CONSTANT.match(fields[0]) and int(fields[1]):
+            found.append(f"{member}: {fields[1]} bytes of {fields[0]}: state belongs in struct quire")
+    return found
+
+
+def check(archive=None):
+    archives = [archive] if archive else glob.glob(os.path.join(ROOT, "build/**/libcore-hosted.a"), recursive=True)
+    if not archives:
+        return ["libcore-hosted.a is not there: the hosted flavour was not built"], []
+    path = archives[0]
+    bad = [f"{path}: needs {name}() (from {', '.join(sorted(set(who))[:3])}), which is neither port nor intrinsic"
+           for name, who in sorted(undefined(path).items()) if not ALLOWED.match(name)]
+    bad += mutable_sections(path)
+    bad += [f"{path}: common symbol: {line.strip()}" for line in commons(path)]
+    members = len(run("ar", "t", path).split())
+    if not members:
+        bad.append(f"{path} has no members")
+    return bad, [f"{members} objects"]
+
+
+if __name__ == "__main__":
+    failures, notes = check(*sys.argv[1:2])
+    print("\n".join(failures + notes))
+    sys.exit(1 if failures else 0)
