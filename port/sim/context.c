@@ -1,9 +1,9 @@
 /*
  * Contexts, waiting and time.
  *
- * A thread has at most one context per machine; the newest entered is current and port_ctx() returns it.  Context ids are
- * unique in the process, not only in the machine, so that an owner word is never ambiguous; they depend on the order of
- * thread creation and therefore never show in anything that must replay.
+ * A thread has at most one context per machine; the newest entered is current and port_ctx() returns it.  Context ids
+ * are small and unique in their machine (the lowest free one is taken), so that what a machine does depends on its own
+ * contexts only: per-CPU data may be keyed by them.  A thread that works on a machine must have entered that machine.
  */
 #include "sim_internal.h"
 #include <errno.h>
@@ -17,35 +17,43 @@
 
 static _Thread_local struct sim_ctx *current_ctx;
 
-#define REGISTRY_SLOTS 4096u
-/* Context by id % REGISTRY_SLOTS.  Entries of ended contexts are cleared: the id then names nobody. */
-static struct ctx *registry[REGISTRY_SLOTS];
-static u32 last_id;
-
-/* Takes the next id whose slot is free. */
-static void register_ctx(struct ctx *c, struct quire *q)
+/* What an ended context may have left behind.  id, q and life stay: somebody may be looking at them. */
+static void clean_ctx(struct ctx *c)
 {
-	struct ctx *none;
-	u32 id, tries;
+	c->nparked = c->npins = c->flags = 0;
+	c->parked_mm = c->mm = c->lent_mm = NULL;
+	c->task = NULL;
+	memset(c->port_data, 0, sizeof(c->port_data));
+}
 
-	for (tries = 0; tries < REGISTRY_SLOTS; tries++) {
-		id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED) & ~SPIN_WAITERS;
-		none = NULL;
-		if (!id || __atomic_load_n(&registry[id % REGISTRY_SLOTS], __ATOMIC_RELAXED))
-			continue;
-		ctx_init(c, q, id);
-		if (__atomic_compare_exchange_n(&registry[id % REGISTRY_SLOTS], &none, c, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED))
-			return;
+/* The lowest free id.  Contexts stay mapped until the machine ends, because a waiter may look at an owner that has just
+ * ended.  Under m->ctx_lock. */
+static struct ctx *take_ctx(struct sim_machine *m)
+{
+	struct ctx *c;
+	u32 id = 1;
+
+	while (id <= SIM_MAX_CTX && m->id_used[id])
+		id++;
+	if (id > SIM_MAX_CTX)
+		sim_die("sim: too many contexts");
+	m->id_used[id] = true;
+	c = m->by_id[id];
+	if (c) {
+		clean_ctx(c);
+		return c;
 	}
-	sim_die("sim: too many contexts");
+	c = sim_map(sizeof(*c)); /* its undo log is large and mostly untouched */
+	ctx_init(c, m->q, id);
+	__atomic_store_n(&m->by_id[id], c, __ATOMIC_RELEASE);
+	return c;
 }
 
 struct ctx *port_ctx_by_id(u32 id)
 {
-	struct ctx *c = __atomic_load_n(&registry[id % REGISTRY_SLOTS], __ATOMIC_ACQUIRE);
+	struct sim_machine *m = current_ctx->m;
 
-	return c && c->id == id ? c : NULL;
+	return id && id <= SIM_MAX_CTX ? __atomic_load_n(&m->by_id[id], __ATOMIC_ACQUIRE) : NULL;
 }
 
 struct sim_ctx *sim_ctx_current(void)
@@ -81,11 +89,11 @@ static struct sim_ctx *make_ctx(struct sim_machine *m)
 	if (!s)
 		sim_die("sim: calloc");
 	s->m = m;
-	s->ctx = sim_map(sizeof(*s->ctx));
-	register_ctx(s->ctx, m->q);
 	pthread_cond_init(&s->turn, NULL);
 	pthread_mutex_lock(&m->ctx_lock);
-	s->ctx->cpu = m->nr_contexts++ % m->cfg.nr_cpus;
+	s->ctx = take_ctx(m);
+	m->nr_contexts++;
+	s->ctx->cpu = (s->ctx->id - 1) % m->cfg.nr_cpus;
 	s->next = m->contexts;
 	m->contexts = s;
 	pthread_mutex_unlock(&m->ctx_lock);
@@ -116,9 +124,8 @@ static void destroy_ctx(struct sim_ctx *s)
 		;
 	*link = s->next;
 	m->nr_contexts--;
+	m->id_used[s->ctx->id] = false;
 	pthread_mutex_unlock(&m->ctx_lock);
-	__atomic_store_n(&registry[s->ctx->id % REGISTRY_SLOTS], NULL, __ATOMIC_RELEASE);
-	munmap(s->ctx, sizeof(*s->ctx));
 	pthread_cond_destroy(&s->turn);
 	free(s);
 }
@@ -139,6 +146,7 @@ void sim_thread_leave(void)
 void sim_ctx_end_all(struct sim_machine *m)
 {
 	struct sim_ctx *mine = find_on_this_thread(m->q);
+	u32 id;
 
 	if (mine) {
 		move_to_front(mine);
@@ -146,6 +154,9 @@ void sim_ctx_end_all(struct sim_machine *m)
 	}
 	while (m->contexts)
 		destroy_ctx(m->contexts);
+	for (id = 1; id <= SIM_MAX_CTX; id++)
+		if (m->by_id[id])
+			munmap(m->by_id[id], sizeof(struct ctx));
 }
 
 void sim_ctx_break_locks(struct ctx *c)

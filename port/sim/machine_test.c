@@ -39,8 +39,9 @@ static void two_machines_on_one_thread(void **state)
 
 	assert_ptr_equal(cb->q, b);
 	assert_ptr_equal(sim_thread_enter(a)->q, a);
-	assert_int_not_equal(port_ctx()->id, cb->id);
-	assert_ptr_equal(port_ctx_by_id(cb->id), cb);
+	assert_ptr_not_equal(port_ctx(), cb);
+	assert_ptr_equal(port_ctx_by_id(port_ctx()->id), port_ctx());
+	assert_null(port_ctx_by_id(port_ctx()->id + 1));
 	sim_machine_free(a);
 	assert_ptr_equal(port_ctx(), cb);
 	sim_machine_free(b);

@@ -25,9 +25,9 @@ static inline bool sim_rng_percent(struct sim_rng *r, u32 percent)
 /* What a context is doing under SIM_SCHED_ONE; sched.lock. */
 enum sim_run_state { SIM_IDLE, SIM_RUNNABLE, SIM_WAITING, SIM_JOINING };
 
-/* One context of one thread.  Freed with the context. */
+/* One context of one thread.  Freed when the thread leaves. */
 struct sim_ctx {
-	struct ctx *ctx;            /* own mapping: the undo log is large and mostly untouched */
+	struct ctx *ctx;            /* stays mapped until the machine ends */
 	struct sim_machine *m;      /* immutable */
 	struct sim_ctx *outer;      /* this thread's context on another machine, entered before */
 	struct sim_ctx *next;       /* m->contexts; m->ctx_lock */
@@ -81,6 +81,8 @@ struct sim_machine {
 	pthread_mutex_t ctx_lock;
 	struct sim_ctx *contexts;   /* ctx_lock */
 	u32 nr_contexts;            /* ctx_lock */
+	bool id_used[SIM_MAX_CTX + 1];      /* ctx_lock */
+	struct ctx *by_id[SIM_MAX_CTX + 1]; /* written under ctx_lock, read atomically; never unset */
 	struct sim_scheduler sched;
 	u64 baseline_free;          /* free frames right after boot, lists drained */
 	s64 (*leaked)(struct quire *q); /* set by sim_machine_new: keeps machine.o free of references to the core */
