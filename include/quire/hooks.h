@@ -11,6 +11,8 @@
 struct quire;
 struct mm_struct;
 struct folio;
+struct file;
+struct address_space;
 
 struct quire_hooks {
 	/* Under no lock: free about 2^order frames or more.  Returns frames freed; 0 = no progress. */
@@ -25,6 +27,23 @@ struct quire_hooks {
 	void (*swap_free)(struct quire *q, u64 entry, u32 n);
 	/* fork -> swap: one more reference to a swap entry.  Under mm->lock. */
 	void (*swap_dup)(struct quire *q, u64 entry);
+	/* mm -> file: see file.h; file_put and file_setup under no lock. */
+	struct file *(*shmem_file_setup)(struct quire *q, const char *name, u64 size, u64 vm_flags);
+	void (*file_put)(struct file *f);
+	/* msync -> writeback: filemap_sync().  Under no lock. */
+	int (*filemap_sync)(struct address_space *m, u64 start, u64 end, bool wait);
+	/* MADV_REMOVE -> file: punch a hole of whole pages (bytes [start, end)).  0 or negative errno.  Under no lock. */
+	int (*punch_hole)(struct address_space *m, u64 start, u64 end);
+	/* MADV_WILLNEED -> file: start reading page `index` and its neighbours up to n pages.  Under no lock. */
+	void (*readahead)(struct address_space *m, u64 index, u64 n);
+	/* mm -> file: bytes of the folio differ from the file's (a dirty entry was removed).  Under q->lock. */
+	void (*folio_mark_dirty)(struct folio *folio);
+	/* MADV_COLD, MADV_PAGEOUT -> reclaim: make the mapped pages of [start, end) cold / try to evict them.  Under no lock. */
+	void (*madvise_cold)(struct mm_struct *mm, u64 start, u64 end, bool pageout);
+	/* mincore -> swap: is the entry's page in the swap cache?  Under q->lock. */
+	bool (*swap_cached)(struct quire *q, u64 entry);
+	/* overcommit -> swap: pages of swap space, used or not.  Under q->lock or none. */
+	u64 (*total_swap_pages)(struct quire *q);
 	/* phys -> LRU: a folio on an LRU list is about to be freed; take it off.  Under q->lock. */
 	void (*lru_del)(struct quire *q, struct folio *folio);
 };

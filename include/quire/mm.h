@@ -49,6 +49,8 @@ struct guest_abi;
 #define VM_HUGEPAGE 0x20000000ul
 #define VM_NOHUGEPAGE 0x40000000ul
 #define VM_MERGEABLE 0x80000000ul
+#define VM_DROPPABLE (1ul << 40)
+#define VM_MAYBE_GUARD (1ul << 43) /* ours: guard markers may lie inside */
 
 /* One mapped range.  All fields: mm->lock (writers also mm->mmap_lock). */
 struct vm_area_struct {
@@ -57,7 +59,13 @@ struct vm_area_struct {
 	u64 vm_flags;
 	u64 vm_pgoff;                /* page offset in file; anonymous: start >> PAGE_SHIFT at creation */
 	struct file *vm_file;        /* counted reference, or NULL */
-	struct anon_family *anon;    /* family at first anonymous fault, or NULL */
+	struct anon_family *anon;    /* family at first anonymous fault (vma_prepare_anon), or NULL */
+	u64 anon_pgoff;              /* page number of start by which anonymous folios are indexed: start >> PAGE_SHIFT
+				      * unless the VMA moved after its first anonymous fault */
+	u64 anon_id;                 /* which anon_vma Linux would have here (decides merging); 0 = none */
+	bool anon_forked;            /* Linux's anon_vma_chain would not be singular: pages may be shared with a parent */
+	struct vm_area_struct *moved_next, *moved_prev; /* mm->moved_vmas, if anon_pgoff is not linear */
+	u64 i_mmap_seq;              /* grows with every insertion into an i_mmap; q->lock */
 	const char *name;            /* "[heap]"-like names of special mappings, or NULL */
 	u64 host_private;            /* port's own (hosted: kind of host mapping); copied on split and fork */
 	u64 ra_last, ra_size;        /* sequential-touch detector: next expected page, batch in pages */
@@ -99,7 +107,14 @@ struct mm_struct {
 	u64 min_flt, maj_flt;        /* mm->lock */
 	u64 port_data[8];            /* port's own, set by port_mm_init */
 	void *port_mm;               /* port's own */
-	u32 nr_moved_vmas;           /* VMAs whose pgoff is not start >> PAGE_SHIFT (after mremap); mm->lock */
+	u32 nr_moved_vmas;           /* VMAs whose anon_pgoff is not start >> PAGE_SHIFT (after mremap); mm->lock */
+	struct vm_area_struct *moved_vmas; /* and their list; mm->lock */
+	u64 busy_start, busy_end;    /* bytes being unmapped or moved in several pieces; see mm/mm.h; mm->lock */
+	struct vm_area_struct *spare_vmas; /* (node.start is the link) VMAs in reserve, so that no step fails; mm->lock */
+	u32 nr_spare_vmas;
+	struct vm_area_struct *dead_vmas;  /* unmapped, their last file reference still to be dropped; mm->lock */
+	u64 last_anon_id;            /* mm->lock */
+	u64 family_seq;              /* grows along the family's list, newest first; q->lock */
 	s32 oom_score_adj;
 };
 
@@ -166,6 +181,7 @@ long do_msync(struct mm_struct *mm, u64 addr, u64 len, int flags);
 #define MAP_SHARED 0x01
 #define MAP_PRIVATE 0x02
 #define MAP_SHARED_VALIDATE 0x03
+#define MAP_DROPPABLE 0x08
 #define MAP_TYPE 0x0f
 #define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
@@ -184,6 +200,33 @@ long do_msync(struct mm_struct *mm, u64 addr, u64 len, int flags);
 #define MREMAP_MAYMOVE 1
 #define MREMAP_FIXED 2
 #define MREMAP_DONTUNMAP 4
+#define MADV_NORMAL 0
+#define MADV_RANDOM 1
+#define MADV_SEQUENTIAL 2
+#define MADV_WILLNEED 3
+#define MADV_DONTNEED 4
+#define MADV_FREE 8
+#define MADV_REMOVE 9
+#define MADV_DONTFORK 10
+#define MADV_DOFORK 11
+#define MADV_MERGEABLE 12
+#define MADV_UNMERGEABLE 13
+#define MADV_HUGEPAGE 14
+#define MADV_NOHUGEPAGE 15
+#define MADV_DONTDUMP 16
+#define MADV_DODUMP 17
+#define MADV_WIPEONFORK 18
+#define MADV_KEEPONFORK 19
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#define MADV_DONTNEED_LOCKED 24
+#define MADV_COLLAPSE 25
+#define MADV_HWPOISON 100
+#define MADV_SOFT_OFFLINE 101
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
 #define MCL_CURRENT 1
 #define MCL_FUTURE 2
 #define MCL_ONFAULT 4
