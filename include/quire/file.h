@@ -51,9 +51,8 @@ struct address_space {
 	void *port_private;             /* port: sim file, host anchor id */
 	struct address_space *hash_next;
 	u64 ra_prev;                    /* readahead: last index faulted */
-	u32 ra_size;                    /* readahead: pages of the last window */
-	u32 nr_dirty;                   /* folios with FF_DIRTY set through filemap_*; a hint for writeback */
-	u64 i_seq;                      /* changes when a folio leaves the cache or the file shrinks */
+	u64 ra_size;                    /* readahead: pages of the last window */
+	u64 i_seq;                      /* changes when the file shrinks and when a folio was written out */
 	struct mutex wb_mutex;          /* held while folios are written out or truncated */
 };
 
@@ -91,7 +90,9 @@ long filemap_write(struct address_space *m, u64 off, const void *src, size_t len
 int filemap_sync(struct address_space *m, u64 start, u64 end, bool wait);
 
 /* ---- file/shmem.c ---- */
-/* A new shared-memory object of size bytes; name as in maps ("/dev/zero (deleted)", "/SYSV00000000 (deleted)"). */
+/* A new shared-memory object of size bytes; name as in maps ("/dev/zero (deleted)", "/SYSV00000000 (deleted)").
+ * NULL when out of memory.  Charged to Committed_AS here unless VM_NORESERVE, and released with the last reference; the
+ * caller checks the overcommit limit. */
 struct file *shmem_file_setup(struct quire *q, const char *name, u64 size, u64 vm_flags);
 /* As ftruncate on memfd/tmpfs: grows or shrinks (then as truncate_pagecache).  0 or negative errno. */
 int shmem_set_size(struct address_space *m, u64 size);

@@ -56,6 +56,7 @@ struct quire {
 	struct address_space *files[FILE_HASH_BUCKETS];
 	u64 nr_file_pages, nr_shmem_pages, nr_anon_pages, nr_file_mapped, nr_pagetable_pages;
 	u64 committed_pages;             /* Committed_AS */
+	u64 shmem_last_ino;              /* inode numbers of shmem objects */
 	struct frame_list lru_inactive_file, lru_active_file, lru_inactive_anon, lru_active_anon, lru_unevictable;
 	u64 vm_events[96];               /* enum vm_event_item, quire/vmstat.h */
 	struct kmem_cache *vma_cache, *mm_cache, *file_cache, *mapping_cache, *task_cache, *radix_cache,

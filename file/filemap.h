@@ -1,0 +1,67 @@
+/*
+ * What the floors fault/ and reclaim/ (and this floor's own files) use of the page cache.
+ * Functions in sections by the file that owns them.  The public half is include/quire/file.h.
+ */
+#ifndef QUIRE_FILEMAP_H
+#define QUIRE_FILEMAP_H
+#include <quire/machine.h>
+
+/* ---- file/hold.c: a frame between its allocation and its use ----
+ *
+ * A new frame that must be cleared or read into is in nobody's hands while no lock is held.  So that it is not
+ * lost if the context dies, it stands in ctx->parked[] from the transaction that allocated it to the one that
+ * installs or frees it; whoever tidies up after a dead context drops the references listed there. */
+/* Inside a transaction: an allocated and held folio, or NULL when memory is short (nothing is reclaimed here). */
+struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order);
+/* Inside a transaction: the folio has found its owner; the reference that the hold stood for is the caller's. */
+void folio_unhold(struct quire *q, struct folio *folio);
+/* Under no lock: a held folio is not needed after all. */
+void folio_drop_held(struct quire *q, struct folio *folio);
+
+/* ---- file/lru.c: q->lru_* lists.  All under q->lock ---- */
+void folio_add_lru(struct quire *q, struct folio *folio); /* by FF_ACTIVE, FF_UNEVICTABLE, FF_SWAPBACKED */
+void folio_del_lru(struct quire *q, struct folio *folio); /* nothing if it is on none; fits hooks.lru_del */
+struct frame_list *folio_lru_list(struct quire *q, const struct folio *folio);
+/* Second touch of an inactive folio makes it active (mark_page_accessed). */
+void folio_mark_accessed(struct quire *q, struct folio *folio);
+
+/* ---- file/filemap.c ---- */
+/* Under q->lock.  The folio that covers page index, without a reference; NULL if it is not cached. */
+struct folio *filemap_lookup(const struct address_space *m, u64 index);
+/* Under q->lock.  0, -EEXIST (some index is taken) or -ENOMEM, both changing nothing.  The cache takes over the caller's reference. */
+int filemap_add_folio(struct address_space *m, struct folio *folio, u64 index);
+/* Under q->lock.  Takes an unmapped folio out and drops the cache's reference.  False (nothing done) if it is
+ * mapped, dirty (unless a token), under writeback, or not of m. */
+bool filemap_remove_folio(struct address_space *m, struct folio *folio);
+/* The same whatever its state, for truncation. */
+void filemap_delete_folio(struct address_space *m, struct folio *folio);
+
+/* How many pages a miss brings in. */
+enum ra_hint { RA_NORMAL, RA_RANDOM, RA_SEQUENTIAL };
+/* Under no lock; may block.  Makes page index present if it lies inside the file, with its neighbours by hint.
+ * 0, -ERANGE (beyond the end), -ENOMEM (nothing was reclaimed), -EAGAIN (lost a race: look again) or -EIO.
+ * *did_io says whether bytes were fetched (a major fault). */
+int filemap_fill(struct address_space *m, u64 index, enum ra_hint hint, bool *did_io);
+/* Under no lock, may block: the file's size in bytes now. */
+u64 mapping_size(struct address_space *m);
+static inline bool mapping_is_token(const struct address_space *m) { return (m->flags & AS_TOKEN) != 0; }
+static inline bool mapping_is_shmem(const struct address_space *m) { return (m->flags & AS_SHMEM) != 0; }
+static inline struct address_space *folio_mapping(const struct folio *folio)
+{
+	bool file = folio->f.type == FRAME_FILE || folio->f.type == FRAME_SHMEM;
+
+	return file ? (struct address_space *)folio->f.mapping : NULL;
+}
+/* Under q->lock: bytes of a frame-backed folio will differ from the file's. */
+void folio_mark_dirty(struct folio *folio);
+bool mapping_is_valid(const struct address_space *m); /* under q->lock */
+
+/* ---- file/shmem.c ---- */
+/* Under no lock: as filemap_fill for AS_SHMEM. */
+int shmem_fill(struct address_space *m, u64 index, bool *did_io);
+
+/* ---- file/writeback.c ---- */
+/* Under no lock.  Writes one folio out if it is dirty; for reclaim.  0, -EBUSY (somebody else is at it), or an I/O error. */
+int filemap_write_folio(struct address_space *m, struct folio *folio);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * Holding a frame between its allocation and its use: see filemap.h.
+ *
+ * ctx->parked[] is written inside transactions only, so that it is true at every commit: a frame is either
+ * free, or listed by exactly one context, or owned by a structure.  Locks: any spin lock (a transaction); the
+ * list belongs to the context.
+ */
+#include "filemap.h"
+
+struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order)
+{
+	struct ctx *c = port_ctx();
+	struct folio *folio;
+
+	DEBUG_ON(!in_transaction());
+	if (c->nparked >= CTX_MAX_PARKED)
+		return NULL;
+	folio = folio_alloc(q, gfp, order);
+	if (!folio)
+		return NULL;
+	c->parked[c->nparked].pfn = folio_pfn(q, folio);
+	c->parked[c->nparked].refs = 1;
+	c->nparked++;
+	return folio;
+}
+
+void folio_unhold(struct quire *q, struct folio *folio)
+{
+	struct ctx *c = port_ctx();
+	pfn_t pfn = folio_pfn(q, folio);
+	u32 i = c->nparked;
+
+	DEBUG_ON(!in_transaction());
+	while (i && c->parked[i - 1].pfn != pfn)
+		i--;
+	BUG_ON(!i);
+	c->parked[i - 1] = c->parked[--c->nparked];
+}
+
+void folio_drop_held(struct quire *q, struct folio *folio)
+{
+	spin_lock(&q->lock);
+	folio_unhold(q, folio);
+	folio_put(q, folio, 1);
+	spin_unlock(&q->lock);
+}
