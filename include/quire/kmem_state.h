@@ -1,8 +1,87 @@
-/* struct kmem: what kmem/ keeps in struct quire.  Nobody outside kmem/ and proc/ looks inside. */
+/* struct kmem: what kmem/ keeps in struct quire.  Nobody outside kmem/ and proc/ looks inside, except for the
+ * counters, which are read by proc/ under q->lock. */
 #ifndef QUIRE_KMEM_STATE_H
 #define QUIRE_KMEM_STATE_H
 #include <quire/kmem.h>
+#include <quire/phys.h>
+#include <sync.h>
+
+/*
+ * Slots.  A slot is a place for per-CPU data.  Contexts with small ids own the slot of their id for good and need no lock
+ * at all; every other context takes a slot hinted by its CPU number, by trylock.
+ */
+#define KMEM_MAX_CPUS 64
+#define KMEM_OWN_SLOTS 16
+#define KMEM_MAX_SLOTS (KMEM_OWN_SLOTS + KMEM_MAX_CPUS)
+
+/* A stack of free objects; 512 bytes.  Owner: the slot it hangs on, else q->lock. */
+#define MAGAZINE_MAX 62
+struct magazine {
+	u64 n;
+	struct magazine *next; /* in a depot */
+	void *obj[MAGAZINE_MAX];
+};
+
+/* The magazines of one cache in one slot.  Either may be NULL. */
+struct kmem_slot {
+	struct magazine *loaded, *prev;
+};
+
+#define CACHE_NAME_MAX 32
+/* The first group is read by every allocation; immutable after creation, as is the second. */
+struct kmem_cache {
+	u32 size;               /* bytes from one object to the next */
+	u32 flags;              /* SLAB_* */
+	u64 reciprocal;         /* ceil(2^40 / size): replaces a division */
+	u32 object_size;        /* bytes asked for */
+	u32 link;               /* offset of the free link, from the object */
+	u16 mag_size;           /* objects in a full magazine */
+	u8 order, min_order;    /* frames of a slab: preferred, least */
+	u32 depot_max;          /* full magazines kept at most */
+	void (*ctor)(void *);
+
+	u32 align;              /* bytes */
+	u32 left;               /* debug: bytes of red zone before the object */
+	u32 inuse_end;          /* debug: object + right red zone end here, from the object */
+	u32 track;              /* debug: offset of the two owner records, from the object; 0 = none */
+	gfp_t gfp;              /* added for every slab */
+	char name[CACHE_NAME_MAX];
+
+	/* q->lock: */
+	struct kmem_cache *next, *prev;  /* q->kmem.caches */
+	struct frame_list partial;       /* slabs with free and used objects */
+	struct frame_list full, empty;
+	u64 nr_objs;                     /* in all slabs */
+	u64 nr_inuse;                    /* out of their slabs: live or in a magazine */
+	struct magazine *depot;          /* full magazines */
+	u32 depot_n;
+
+	struct kmem_slot slot[KMEM_MAX_SLOTS]; /* as many as the machine has; owner: the slot */
+};
+
+struct kmem_cpu {
+	struct spinlock lock;            /* LOCK_RANK_CPU, trylock only */
+	u8 pad[56];
+};
+
+#define KMALLOC_CLASSES 13
+enum kmalloc_kind { KMALLOC_NORMAL, KMALLOC_RECLAIM, KMALLOC_DMA, KMALLOC_KINDS };
+
 struct kmem {
-	u64 placeholder;
+	struct kmem_cache *kmalloc[KMALLOC_KINDS][KMALLOC_CLASSES]; /* immutable after boot */
+	u64 secret;                      /* immutable; marks free objects */
+	u32 nr_slots;                    /* immutable */
+	u32 debug_flags;                 /* immutable: SLAB_* that every cache gets, from cfg.debug_* */
+	struct mutex reap_mutex;         /* held while a cache disappears */
+
+	/* q->lock: */
+	struct kmem_cache *caches;       /* newest first */
+	struct magazine *empty;          /* spare magazines */
+	u32 nr_empty;
+	u64 nr_slab_pages[2];            /* unreclaimable, reclaimable */
+	u64 nr_large_pages;              /* kmalloc above KMALLOC_MAX_CACHE_SIZE */
+	struct kmem_cache cache_cache, magazine_cache;
+
+	struct kmem_cpu cpu[KMEM_MAX_CPUS];
 };
 #endif

@@ -1,0 +1,204 @@
+/*
+ * kmalloc: memory by size.
+ *
+ * Thirteen size classes of slabs up to 8 KiB; what is larger takes whole blocks of the page allocator, whose head record is
+ * marked with KMALLOC_LARGE in `mapping`, so that kfree() knows its own blocks from others'.  A class whose size is a power of two
+ * aligns to its size, as Linux promises.
+ *
+ * Locks: none held by the caller; see magazine.c.
+ */
+#include "slab.h"
+
+#define KMALLOC_LARGE 0x6b6d616c6c6f63ull
+
+/* Bytes of each class, as in Linux: powers of two, and 96 and 192. */
+static const u16 class_size[KMALLOC_CLASSES] = { 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192 };
+/* (size - 1) / 8 -> class, up to 192 bytes. */
+static const u8 small_class[24] = { 0, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6 };
+
+static inline unsigned size_class(size_t size)
+{
+	return size <= 192 ? small_class[(size - 1) / 8] : 64 - (unsigned)__builtin_clzll(size - 1) - 1;
+}
+
+static inline enum kmalloc_kind kind_of(gfp_t gfp)
+{
+	if (likely(!(gfp & (__GFP_DMA | __GFP_RECLAIMABLE))))
+		return KMALLOC_NORMAL;
+	return gfp & __GFP_DMA ? KMALLOC_DMA : KMALLOC_RECLAIM;
+}
+
+static unsigned large_order(size_t size)
+{
+	return 64 - (unsigned)__builtin_clzll((size - 1) >> PAGE_SHIFT);
+}
+
+static __attribute__((noinline)) void *alloc_large(struct quire *q, size_t size, gfp_t gfp)
+{
+	struct frame *f;
+
+	if (size > KMALLOC_MAX_SIZE || port_should_fail(q, FAIL_SLAB))
+		return NULL;
+	f = alloc_pages(q, (gfp & ~(__GFP_HIGHMEM | __GFP_MOVABLE)) | __GFP_COMP, large_order(size));
+	if (!f)
+		return NULL;
+	spin_lock(&q->lock);
+	f->mapping = KMALLOC_LARGE;
+	q->kmem.nr_large_pages += 1ull << f->order;
+	spin_unlock(&q->lock);
+	return slab_base(q, f);
+}
+
+static inline void *kmalloc_caller(struct quire *q, size_t size, gfp_t gfp, u64 caller)
+{
+	if (unlikely(size > KMALLOC_MAX_CACHE_SIZE))
+		return alloc_large(q, size, gfp);
+	if (unlikely(!size))
+		return ZERO_SIZE_PTR;
+	return cache_alloc(q, q->kmem.kmalloc[kind_of(gfp)][size_class(size)], gfp, caller);
+}
+
+static __attribute__((noinline)) void free_large(struct quire *q, struct frame *f, const void *p, u64 caller)
+{
+	u32 order;
+
+	if (!f || f->type != FRAME_KERNEL || f->mapping != KMALLOC_LARGE)
+		slab_bad_free(q, NULL, p, caller, "Not a kmalloc object");
+	if (p != slab_base(q, f))
+		slab_bad_free(q, NULL, p, caller, "Not the start of an object");
+	order = f->order;
+	spin_lock(&q->lock);
+	f->mapping = 0;
+	q->kmem.nr_large_pages -= 1ull << order;
+	spin_unlock(&q->lock);
+	__free_pages(q, f, order);
+}
+
+static inline void kfree_caller(struct quire *q, const void *p, u64 caller)
+{
+	struct frame *s;
+
+	if (unlikely(ZERO_OR_NULL_PTR(p)))
+		return;
+	s = kmem_frame(q, p);
+	if (unlikely(!s || s->type != FRAME_SLAB)) {
+		free_large(q, s, p, caller);
+		return;
+	}
+	check_object(q, NULL, p, caller);
+	cache_free(q, slab_cache(s), (void *)(uintptr_t)p, caller);
+}
+
+void *kmalloc(struct quire *q, size_t size, gfp_t gfp)
+{
+	return kmalloc_caller(q, size, gfp, CALLER);
+}
+
+void *kzalloc(struct quire *q, size_t size, gfp_t gfp)
+{
+	return kmalloc_caller(q, size, gfp | __GFP_ZERO, CALLER);
+}
+
+void *kmalloc_array(struct quire *q, size_t n, size_t size, gfp_t gfp)
+{
+	size_t bytes;
+
+	return __builtin_mul_overflow(n, size, &bytes) ? NULL : kmalloc_caller(q, bytes, gfp, CALLER);
+}
+
+void *kcalloc(struct quire *q, size_t n, size_t size, gfp_t gfp)
+{
+	size_t bytes;
+
+	return __builtin_mul_overflow(n, size, &bytes) ? NULL : kmalloc_caller(q, bytes, gfp | __GFP_ZERO, CALLER);
+}
+
+void kfree(struct quire *q, const void *p)
+{
+	kfree_caller(q, p, CALLER);
+}
+
+size_t ksize(struct quire *q, const void *p)
+{
+	struct frame *s;
+
+	if (ZERO_OR_NULL_PTR(p))
+		return 0;
+	s = kmem_frame(q, p);
+	if (s && s->type == FRAME_KERNEL && s->mapping == KMALLOC_LARGE)
+		return PAGE_SIZE << s->order;
+	s = check_object(q, NULL, p, CALLER);
+	return slab_cache(s)->object_size;
+}
+
+void *krealloc(struct quire *q, const void *p, size_t size, gfp_t gfp)
+{
+	size_t old = ksize(q, p);
+	void *to;
+
+	if (!size) {
+		kfree_caller(q, p, CALLER);
+		return ZERO_SIZE_PTR;
+	}
+	if (!ZERO_OR_NULL_PTR(p) && size <= old)
+		return (void *)(uintptr_t)p;
+	to = kmalloc_caller(q, size, gfp, CALLER);
+	if (!to)
+		return NULL;
+	if (old) {
+		memcpy(to, p, old);
+		kfree_caller(q, p, CALLER);
+	}
+	return to;
+}
+
+void *kmemdup(struct quire *q, const void *src, size_t len, gfp_t gfp)
+{
+	void *to = kmalloc_caller(q, len, gfp, CALLER);
+
+	if (to && len)
+		memcpy(to, src, len);
+	return to;
+}
+
+char *kstrdup(struct quire *q, const char *s, gfp_t gfp)
+{
+	size_t len;
+	char *to;
+
+	if (!s)
+		return NULL;
+	len = strlen(s) + 1;
+	to = kmalloc_caller(q, len, gfp, CALLER);
+	if (to)
+		memcpy(to, s, len);
+	return to;
+}
+
+static bool create_classes(struct quire *q, enum kmalloc_kind kind, const char *prefix, u32 flags)
+{
+	unsigned i;
+
+	for (i = 0; i < KMALLOC_CLASSES; i++) {
+		u32 size = class_size[i];
+		char name[CACHE_NAME_MAX];
+		struct fmt_buf b = fmt_init(name, sizeof(name));
+
+		if (size < 1024)
+			fmt_printf(&b, "%s-%u", prefix, size);
+		else
+			fmt_printf(&b, "%s-%uk", prefix, size / 1024);
+		q->kmem.kmalloc[kind][i] = kmem_cache_create(q, name, size, size & -size, flags, NULL);
+		if (!q->kmem.kmalloc[kind][i])
+			return false;
+	}
+	return true;
+}
+
+int kmalloc_init(struct quire *q)
+{
+	return create_classes(q, KMALLOC_DMA, "dma-kmalloc", SLAB_CACHE_DMA) &&
+		       create_classes(q, KMALLOC_RECLAIM, "kmalloc-rcl", SLAB_RECLAIM_ACCOUNT) &&
+		       create_classes(q, KMALLOC_NORMAL, "kmalloc", 0) ?
+		       0 : -ENOMEM;
+}

@@ -1,0 +1,425 @@
+/*
+ * The fast path: magazines of free objects, after Bonwick and Adams, "Magazines and Vmem" (USENIX 2001).
+ *
+ *	slot: [loaded][prev]  <-- whole magazines, under q->lock -->  depot  <-- objects -->  slabs
+ *
+ * An allocation pops from the loaded magazine, a free pushes onto it; if that is empty (full), the previous one takes its
+ * place; only if that does not help either, a whole magazine is exchanged with the cache's depot, so that q->lock is
+ * taken once in MAGAZINE_MAX calls whatever the pattern.
+ *
+ * A slot is owned, not locked: contexts with ids 1..KMEM_OWN_SLOTS have one each.  A push or a pop becomes visible by
+ * one store (of n), so a context that dies at any instruction outside a transaction leaves a valid magazine behind, which the
+ * next context with its id inherits; inside a transaction the stores are logged and undone.  All other contexts use
+ * the slot of a CPU under its trylock; if every try fails they go straight to the slabs.
+ *
+ * Invariants: at most one of loaded and prev is neither empty nor full; depot magazines are full.
+ * Locks: a slot's magazines belong to the slot; the depot and spare magazines to q->lock.
+ */
+#include "slab.h"
+
+#define NO_CPU (~0u)
+#define SLOT_TRIES 4
+#define MAX_SPARE_MAGAZINES 32
+/* Rounds of "make room with reclaim, then try again" before an allocation that may fail does. */
+#define MAKE_ROOM_ROUNDS 16
+
+/* ---- slots ---- */
+
+static __attribute__((noinline)) struct kmem_slot *slot_of_cpu(struct quire *q, struct kmem_cache *c, u32 *cpu)
+{
+	u32 nr = q->cfg.nr_cpus, hint = port_cpu(), i;
+
+	for (i = 0; i < MIN(nr, SLOT_TRIES); i++) {
+		*cpu = (hint + i) % nr;
+		if (spin_trylock(&q->kmem.cpu[*cpu].lock))
+			return &c->slot[KMEM_OWN_SLOTS + *cpu];
+	}
+	*cpu = NO_CPU;
+	return NULL;
+}
+
+static inline struct kmem_slot *slot_get(struct quire *q, struct kmem_cache *c, u32 *cpu)
+{
+	u32 own = port_ctx()->id - 1;
+
+	*cpu = NO_CPU;
+	return likely(own < KMEM_OWN_SLOTS) ? &c->slot[own] : slot_of_cpu(q, c, cpu);
+}
+
+static inline void slot_put(struct quire *q, u32 cpu)
+{
+	if (unlikely(cpu != NO_CPU))
+		spin_unlock(&q->kmem.cpu[cpu].lock);
+}
+
+/* ---- magazines ---- */
+
+static inline void *magazine_pop(struct magazine *m)
+{
+	u64 n = m->n - 1;
+	void *obj = m->obj[n];
+
+	m->n = n;
+	return obj;
+}
+
+static inline void magazine_push(struct magazine *m, void *obj)
+{
+	u64 n = m->n;
+
+	m->obj[n] = obj;
+	/* The object must lie there before it is counted: we may die in between. */
+	__atomic_signal_fence(__ATOMIC_RELEASE);
+	m->n = n + 1;
+}
+
+static struct magazine *spare_get(struct quire *q)
+{
+	struct magazine *m = q->kmem.empty;
+
+	if (m) {
+		q->kmem.empty = m->next;
+		q->kmem.nr_empty--;
+		return m;
+	}
+	m = slab_take_locked(q, &q->kmem.magazine_cache, GFP_NOWAIT, CALLER);
+	if (m)
+		m->n = 0;
+	return m;
+}
+
+static void spare_put(struct quire *q, struct magazine *m)
+{
+	if (q->kmem.nr_empty >= MAX_SPARE_MAGAZINES) {
+		slab_give_locked(q, &q->kmem.magazine_cache, m, CALLER);
+		return;
+	}
+	m->next = q->kmem.empty;
+	q->kmem.empty = m;
+	q->kmem.nr_empty++;
+}
+
+static void magazine_flush(struct quire *q, struct kmem_cache *c, struct magazine *m)
+{
+	while (m->n) {
+		void *obj = m->obj[m->n - 1];
+
+		m->n--;
+		slab_give_locked(q, c, obj, 0);
+	}
+}
+
+static void depot_put(struct kmem_cache *c, struct magazine *m)
+{
+	m->next = c->depot;
+	c->depot = m;
+	c->depot_n++;
+}
+
+static struct magazine *depot_get(struct kmem_cache *c)
+{
+	struct magazine *m = c->depot;
+
+	if (m) {
+		c->depot = m->next;
+		c->depot_n--;
+	}
+	return m;
+}
+
+static void slot_swap(struct kmem_slot *s)
+{
+	struct magazine *m = s->prev;
+
+	s->prev = s->loaded;
+	s->loaded = m;
+}
+
+/* ---- allocation ---- */
+
+/* Makes the loaded magazine non-empty.  False: out of memory, or no magazine to be had. */
+static bool slot_refill(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, gfp_t gfp)
+{
+	struct magazine *m;
+
+	if (s->prev && s->prev->n) {
+		slot_swap(s);
+		return true;
+	}
+	m = depot_get(c);
+	if (m) {
+		if (s->prev)
+			spare_put(q, s->prev);
+		s->prev = s->loaded;
+		s->loaded = m;
+		return true;
+	}
+	if (!s->loaded)
+		s->loaded = spare_get(q);
+	if (!s->loaded)
+		return false;
+	s->loaded->n = slab_take_batch_locked(q, c, gfp, (c->mag_size + 1u) / 2, s->loaded->obj);
+	return s->loaded->n != 0;
+}
+
+static void *alloc_locked(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, gfp_t gfp, u64 caller)
+{
+	if (s && c->mag_size && slot_refill(q, c, s, gfp))
+		return magazine_pop(s->loaded);
+	return slab_take_locked(q, c, gfp, caller);
+}
+
+/*
+ * Slabs are made inside a transaction, where nothing reclaims.  So when memory is short, outside any transaction, the page
+ * allocator is asked for a block as a reclaiming caller, the block is given back, and the transaction is tried again: a
+ * context that dies on the way has lost nothing.
+ */
+static bool make_room(struct quire *q, struct kmem_cache *c, gfp_t gfp)
+{
+	struct frame *f;
+
+	gfp &= ~(__GFP_HIGHMEM | __GFP_MOVABLE | __GFP_ZERO);
+	f = alloc_pages(q, gfp | c->gfp | __GFP_COMP, c->min_order);
+	if (!f)
+		return false;
+	__free_pages(q, f, c->min_order);
+	return true;
+}
+
+static __attribute__((noinline)) void *alloc_slow(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, u32 cpu,
+						   gfp_t gfp, u64 caller)
+{
+	unsigned round;
+	void *obj;
+
+	for (round = 0;; round++) {
+		spin_lock(&q->lock);
+		obj = alloc_locked(q, c, s, gfp, caller);
+		spin_unlock(&q->lock);
+		slot_put(q, cpu);
+		if (obj || in_transaction() || !(gfp & __GFP_DIRECT_RECLAIM))
+			return obj;
+		if (round >= MAKE_ROOM_ROUNDS && !(gfp & __GFP_NOFAIL))
+			break;
+		if (!make_room(q, c, gfp))
+			break;
+		s = slot_get(q, c, &cpu);
+	}
+	if (!(gfp & __GFP_NOWARN))
+		quire_log(q, 4, "SLUB: Unable to allocate memory on node -1, gfp=0x%x, cache: %s, object size: %u, order: %u, caller 0x%lx",
+			  gfp, c->name, c->object_size, c->order, caller);
+	return NULL;
+}
+
+static inline void *alloc_object(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
+{
+	u32 cpu;
+	struct kmem_slot *s = slot_get(q, c, &cpu);
+	void *obj;
+
+	if (likely(s && s->loaded && s->loaded->n)) {
+		obj = magazine_pop(s->loaded);
+		slot_put(q, cpu);
+		return obj;
+	}
+	return alloc_slow(q, c, s, cpu, gfp, caller);
+}
+
+void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
+{
+	void *obj;
+
+	if (unlikely(port_should_fail(q, FAIL_SLAB)) && !(gfp & __GFP_NOFAIL))
+		return NULL;
+	obj = alloc_object(q, c, gfp, caller);
+	/* Outside a transaction these stores are not logged; nobody else knows the object yet. */
+	if (unlikely(gfp & __GFP_ZERO) && obj)
+		memset(obj, 0, c->object_size);
+	return obj;
+}
+
+/* ---- freeing ---- */
+
+/* Makes room in the loaded magazine.  False: no magazine to be had. */
+static bool slot_make_space(struct quire *q, struct kmem_cache *c, struct kmem_slot *s)
+{
+	struct magazine *m;
+
+	if (s->prev && s->prev->n < c->mag_size) {
+		slot_swap(s);
+		return true;
+	}
+	if (s->prev && c->depot_n >= c->depot_max) {
+		magazine_flush(q, c, s->prev);
+		slot_swap(s);
+		return true;
+	}
+	m = spare_get(q);
+	if (!m)
+		return false;
+	if (s->prev)
+		depot_put(c, s->prev);
+	s->prev = s->loaded;
+	s->loaded = m;
+	return true;
+}
+
+static __attribute__((noinline)) void free_slow(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, u32 cpu,
+						void *obj, u64 caller)
+{
+	spin_lock(&q->lock);
+	if (s && c->mag_size && slot_make_space(q, c, s))
+		magazine_push(s->loaded, obj);
+	else
+		slab_give_locked(q, c, obj, caller);
+	spin_unlock(&q->lock);
+	slot_put(q, cpu);
+}
+
+/* In debug builds every free looks whether the object already lies in the magazine that it would go to. */
+static void check_not_cached(struct quire *q, struct kmem_cache *c, const struct kmem_slot *s, void *obj, u64 caller)
+{
+#ifdef QUIRE_DEBUG
+	const struct magazine *m[2] = { s ? s->loaded : NULL, s ? s->prev : NULL };
+	u64 i, j;
+
+	for (j = 0; j < 2; j++)
+		for (i = 0; m[j] && i < m[j]->n; i++)
+			if (m[j]->obj[i] == obj)
+				slab_bad_free(q, c, obj, caller, "Object already free");
+#else
+	if (unlikely(s && s->loaded && s->loaded->n && s->loaded->obj[s->loaded->n - 1] == obj))
+		slab_bad_free(q, c, obj, caller, "Object already free");
+#endif
+}
+
+void cache_free(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
+{
+	u32 cpu;
+	struct kmem_slot *s = slot_get(q, c, &cpu);
+
+	check_not_cached(q, c, s, obj, caller);
+	if (likely(s && s->loaded && s->loaded->n < c->mag_size)) {
+		magazine_push(s->loaded, obj);
+		slot_put(q, cpu);
+		return;
+	}
+	free_slow(q, c, s, cpu, obj, caller);
+}
+
+/* ---- draining ---- */
+
+static void drain_one(struct quire *q, struct kmem_cache *c, struct magazine **where)
+{
+	struct magazine *m;
+
+	spin_lock(&q->lock);
+	m = *where;
+	if (m) {
+		*where = NULL;
+		magazine_flush(q, c, m);
+		spare_put(q, m);
+	}
+	spin_unlock(&q->lock);
+}
+
+static void drain_slot(struct quire *q, struct kmem_cache *c, struct kmem_slot *s)
+{
+	drain_one(q, c, &s->loaded);
+	drain_one(q, c, &s->prev);
+}
+
+static void drain_depot(struct quire *q, struct kmem_cache *c)
+{
+	struct magazine *m;
+
+	do {
+		spin_lock(&q->lock);
+		m = depot_get(c);
+		if (m) {
+			magazine_flush(q, c, m);
+			spare_put(q, m);
+		}
+		spin_unlock(&q->lock);
+	} while (m);
+}
+
+/* One transaction a magazine.  An own slot of another context cannot be touched while that context may run. */
+void magazine_drain(struct quire *q, struct kmem_cache *c, bool all)
+{
+	u32 me = port_ctx()->id - 1, i;
+
+	if (!c->mag_size)
+		return;
+	for (i = 0; i < KMEM_OWN_SLOTS; i++)
+		if (all || i == me)
+			drain_slot(q, c, &c->slot[i]);
+	for (i = 0; i < q->cfg.nr_cpus; i++) {
+		while (!spin_trylock(&q->kmem.cpu[i].lock)) {
+			if (!all)
+				break;
+			port_relax();
+		}
+		if (!spin_is_held(&q->kmem.cpu[i].lock))
+			continue;
+		drain_slot(q, c, &c->slot[KMEM_OWN_SLOTS + i]);
+		spin_unlock(&q->kmem.cpu[i].lock);
+	}
+	drain_depot(q, c);
+}
+
+u64 magazine_count_locked(struct quire *q, struct kmem_cache *c, bool slots)
+{
+	u64 n = (u64)c->depot_n * c->mag_size;
+	u32 i;
+
+	for (i = 0; slots && c->mag_size && i < q->kmem.nr_slots; i++) {
+		n += c->slot[i].loaded ? c->slot[i].loaded->n : 0;
+		n += c->slot[i].prev ? c->slot[i].prev->n : 0;
+	}
+	return n;
+}
+
+/* ---- the public face ---- */
+
+void *kmem_cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp)
+{
+	return cache_alloc(q, c, gfp, CALLER);
+}
+
+void *kmem_cache_zalloc(struct quire *q, struct kmem_cache *c, gfp_t gfp)
+{
+	return cache_alloc(q, c, gfp | __GFP_ZERO, CALLER);
+}
+
+void kmem_cache_free(struct quire *q, struct kmem_cache *c, void *obj)
+{
+	if (!obj)
+		return;
+	check_object(q, c, obj, CALLER);
+	cache_free(q, c, obj, CALLER);
+}
+
+void kmem_cache_free_bulk(struct quire *q, struct kmem_cache *c, unsigned n, void **objs)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		check_object(q, c, objs[i], CALLER);
+		cache_free(q, c, objs[i], CALLER);
+	}
+}
+
+unsigned kmem_cache_alloc_bulk(struct quire *q, struct kmem_cache *c, gfp_t gfp, unsigned n, void **out)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		out[i] = cache_alloc(q, c, gfp, CALLER);
+		if (!out[i]) {
+			kmem_cache_free_bulk(q, c, i, out);
+			return 0;
+		}
+	}
+	return n;
+}
