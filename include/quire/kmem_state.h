@@ -3,7 +3,9 @@
 #ifndef QUIRE_KMEM_STATE_H
 #define QUIRE_KMEM_STATE_H
 #include <quire/kmem.h>
+#include <quire/highmem.h>
 #include <quire/phys.h>
+#include <range_tree.h>
 #include <sync.h>
 
 /*
@@ -83,5 +85,38 @@ struct kmem {
 	struct kmem_cache cache_cache, magazine_cache;
 
 	struct kmem_cpu cpu[KMEM_MAX_CPUS];
+
+	/* The kernel half of the address space; q->lock: */
+	u64 kernel_pgd;                  /* physical address of the level-0 table, 0 = none yet */
+	u64 kernel_pgtable_bytes;
+	struct range_tree vmap;          /* struct vmap_area, also those freed and not yet purged */
+	struct vmap_area *lazy;          /* freed, not yet purged */
+	u64 nr_lazy_pages;
+	u64 nr_vmalloc_pages;            /* frames mapped by vmalloc */
+	struct kmem_cache *area_cache;   /* immutable */
+	struct pkmap_slot *pkmap;        /* LAST_PKMAP of them; NULL without HighMem; immutable pointer */
+	u32 pkmap_last, pkmap_users;     /* last slot given out; slots in use */
+	u32 pkmap_seq;                   /* counts slots given back; waiters sleep on it */
+	u32 pkmap_waiters;
+	u8 kmap_depth[KM_MAX_CONTEXTS];  /* mappings of each context; owner: the context */
+};
+
+/* One slot of the PKMAP area. */
+struct pkmap_slot {
+	pfn_t pfn;
+	u32 count;                       /* users; 0 = free */
+};
+
+/* A range of kernel addresses, guard page included.  q->lock. */
+enum vmap_kind { VMAP_ALLOC, VMAP_MAP };
+struct vmap_area {
+	struct range_node node;
+	enum vmap_kind kind;             /* immutable */
+	bool ready;                      /* false while its maker still fills it */
+	bool dead;                       /* on the lazy list: unmapped, not yet flushed */
+	u32 nr_pages;                    /* frames */
+	struct frame_list frames;        /* VMAP_ALLOC: the frames, owned */
+	u64 caller;
+	struct vmap_area *next_lazy;
 };
 #endif

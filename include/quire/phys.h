@@ -92,6 +92,21 @@ struct zone_layout {
 	bool pae_32bit;
 };
 
+/* Layouts that machines really have; NULL in quire_config means the first. */
+extern const struct zone_layout zone_layout_64;   /* DMA 16 MiB, DMA32 to 4 GiB, Normal */
+extern const struct zone_layout zone_layout_32;   /* DMA 16 MiB, Normal to 896 MiB, HighMem; no PAE: at most 4 GiB */
+extern const struct zone_layout zone_layout_flat; /* Normal only */
+const struct zone_layout *zone_layout_by_name(const char *name); /* "64", "32", "flat"; NULL if unknown */
+
+/* ---- phys/init.c: boot, single-threaded, in this order ---- */
+/* Checks cfg and lays the zones out; 0, or -EINVAL with the reason logged.  From here to phys_init() the early
+ * allocator works.  Needs q->cfg, q->caps and q->lock; may be left out (phys_init calls it). */
+int phys_early_init(struct quire *q);
+/* size bytes (zeroed) of direct-mapped RAM, never given back; NULL if there is no room or phys_init() is done. */
+void *early_alloc(struct quire *q, size_t size, size_t align);
+/* Opens the buddy allocator.  0 or negative errno with the reason logged.  Cost does not depend on RAM size. */
+int phys_init(struct quire *q);
+
 /* ---- phys/page_alloc.c ---- */
 /* 2^order contiguous frames, or NULL.  The head's record has refcount 1, type FRAME_KERNEL, and if order > 0
  * the others are FRAME_TAIL (always compound).  Callers then set the type they want. */
@@ -107,6 +122,11 @@ void *alloc_pages_exact(struct quire *q, size_t size, gfp_t gfp);
 void free_pages_exact(struct quire *q, void *addr, size_t size);
 /* Fills out[0..n) with order-0 frames, returns how many it got. */
 unsigned alloc_pages_bulk(struct quire *q, gfp_t gfp, unsigned n, struct frame **out);
+
+/* Gives n blocks back at once (each of its own order), cheaper than one by one. */
+void free_pages_bulk(struct quire *q, unsigned n, struct frame **frames);
+/* Turns a block of 2^order frames into 2^order blocks of one frame with refcount 1 each, type and flags as the head's. */
+void split_page(struct quire *q, struct frame *f, unsigned order);
 
 /* ---- folios: reference counts.  Under q->lock or the mm->lock of the mapping mm: see LOCKING.md ---- */
 struct folio *folio_alloc(struct quire *q, gfp_t gfp, unsigned order); /* refcount 1 */
@@ -140,5 +160,35 @@ u64 totalram_pages(struct quire *q);
 /* Moves every per-CPU list back into the buddy lists, so that blocks can merge. */
 void drain_all_pages(struct quire *q);
 bool phys_is_valid(struct quire *q); /* walks everything; reports what is wrong through quire_log */
+
+/* What frame pfn belongs to.  Under q->lock (a frame on a per-CPU list may leave it at any time). */
+enum block_state { BLOCK_USED, BLOCK_FREE, BLOCK_PCP, BLOCK_RESERVED };
+enum block_state phys_lookup(struct quire *q, pfn_t pfn, pfn_t *head, unsigned *order);
+/* Takes the free block that starts at head out of the buddy lists, as an allocation would (compaction's target
+ * frames).  NULL if it is no longer free with that order, or taking it would go below the min watermark. */
+struct frame *phys_take_free_block(struct quire *q, pfn_t head, unsigned order);
+
+/* ---- phys/watermark.c ---- */
+/* kswapd's question: has some zone that a request of this class may use more than its watermark, with a block of
+ * order?  Any context. */
+bool phys_balanced(struct quire *q, unsigned order, int wmark, enum zone_type highest);
+/* Frames missing to the high watermark, summed over the zones that lie below it. */
+u64 phys_shortfall(struct quire *q);
+void set_min_free_kbytes(struct quire *q, u64 kbytes); /* vm.min_free_kbytes; under no lock */
+void set_lowmem_reserve_ratio(struct quire *q, const u32 ratio[MAX_NR_ZONES]);
+/* Per mille, as /sys/kernel/debug/extfrag: unusable free memory for order; fragmentation index (-1000: would succeed). */
+int unusable_free_index(struct quire *q, enum zone_type zone, unsigned order);
+int fragmentation_index(struct quire *q, enum zone_type zone, unsigned order);
+int phys_largest_free_order(struct quire *q); /* -1: nothing free */
+
+/* ---- phys/report.c ---- */
+void show_mem(struct quire *q); /* Linux's Mem-Info block into the log */
+/* The flags as Linux's %pGg prints them ("GFP_KERNEL|__GFP_ZERO").  Returns buf, always terminated. */
+char *gfp_flags_string(gfp_t gfp, char *buf, size_t size);
+
+/* ---- phys/debug.c: cfg.debug_owner ---- */
+struct fmt_buf;
+/* One line per call site, most frames first: who holds how many. */
+void phys_show_owners(struct quire *q, struct fmt_buf *out);
 
 #endif
