@@ -226,13 +226,15 @@ struct pt_iter {
 void pt_iter_init(struct pt_iter *it, struct quire *q, u64 pgd, u64 start, u64 end);
 bool pt_iter_next(struct pt_iter *it);
 
-/* Takes one empty table that lies wholly or partly in [start, end) out of the tree (deepest first; the level-0 table
- * too when everything is empty) and returns its frame, counters updated, or NULL if none is left.  *cursor starts as
- * `start` and only grows.  The caller flushes and then frees the frame. */
+/* Takes one empty table that lies wholly or partly in [*cursor, end) out of the tree (deepest first, never the root)
+ * and returns its frame, counters updated, or NULL if none is left.  *cursor starts as the range's start and only grows.
+ * The caller flushes and then frees the frame. */
 struct frame *pgtable_take_empty(const struct pgtable *pt, u64 *cursor, u64 end);
+/* The root, which must be empty; NULL if there is none. */
+struct frame *pgtable_take_root(const struct pgtable *pt);
 /* A 2 MiB block becomes 512 pages with the same attributes.  0 or -ENOMEM. */
 int pgtable_split_block(const struct pgtable *pt, u64 addr);
-/* Every table's count is right, no empty tables (unless allowed), *bytes agrees.  Reports through quire_log. */
+/* Every table's count is right, no empty tables (unless allowed), *bytes (tables below the root) agrees.  Reports through quire_log. */
 bool pgtable_is_valid(const struct pgtable *pt, bool empty_ok);
 
 #endif

@@ -7,14 +7,24 @@
 #define QUIRE_RANGE_TREE_H
 #include <quire/types.h>
 struct quire;
-struct range_btnode;
 struct range_node {
 	u64 start, end; /* [start, end), start < end */
 };
+/* A tree node of n slots.  Slot i stands for the ranges inside [lo[i], hi[i]); level 0: p[i] is a struct range_node and
+ * lo, hi are copies of its bounds; above: p[i] is a node, gap[i] the largest hole between two ranges inside it. */
+#define RANGE_FANOUT 15u
+struct range_btnode {
+	u32 n;
+	u32 level;
+	u64 hi[RANGE_FANOUT], lo[RANGE_FANOUT], gap[RANGE_FANOUT];
+	void *p[RANGE_FANOUT];
+};
 struct range_tree {
 	struct range_btnode *root;
-	u32 height;
-	u32 count;
+	struct range_btnode *spare; /* reserved nodes, linked by p[0] */
+	u32 nspare;
+	u32 height;                 /* levels; 0 = empty */
+	u32 count;                  /* ranges */
 };
 /* Makes sure the next n inserts cannot fail.  0 or -ENOMEM.  Reserved nodes hang on the tree. */
 int range_tree_reserve(struct quire *q, struct range_tree *t, unsigned n);
