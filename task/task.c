@@ -108,14 +108,25 @@ void task_put(struct task *t)
 		kmem_cache_free(q, q->task_cache, t);
 }
 
+/* Those who wait for a victim's memory may look again. */
+static void oom_memory_freed(struct quire *q)
+{
+	spin_lock(&q->tasks.lock);
+	q->oom_wake++;
+	spin_unlock(&q->tasks.lock);
+	port_wake(&q->oom_wake, ~0u);
+}
+
 void task_exit(struct task *t)
 {
 	struct quire *q = t->q;
 	struct mm_struct *mm;
+	bool victim;
 
 	spin_lock(&q->tasks.lock);
 	mm = t->mm;
 	t->mm = NULL;
+	victim = t->oom_victim != OOM_NONE;
 	if (t->state != TASK_DEAD) {
 		t->state = TASK_DEAD;
 		table_remove(&q->tasks, t);
@@ -123,6 +134,8 @@ void task_exit(struct task *t)
 	spin_unlock(&q->tasks.lock);
 	if (mm)
 		mmput(mm);
+	if (victim)
+		oom_memory_freed(q);
 	task_put(t);
 }
 

@@ -65,6 +65,10 @@ struct quire {
 
 	struct task_table tasks;
 
+	/* reclaim/oom.c */
+	struct mutex oom_lock;           /* one report, one victim at a time */
+	u32 oom_wake;                    /* waited on; counts address spaces given up by victims; q->tasks.lock */
+
 	/* The machine's log (dmesg): a ring; leaf lock. */
 	struct spinlock log_lock;
 	u64 log_head;                    /* bytes ever written */

@@ -12,6 +12,7 @@ struct file;
 struct guest_abi;
 
 #define TASK_COMM_LEN 16
+enum oom_state { OOM_NONE, OOM_CHOSEN, OOM_GIVEN_UP /* it did not die in time: choose another */ };
 enum task_state { TASK_EMBRYO, TASK_RUNNING, TASK_ZOMBIE, TASK_DEAD };
 
 /* One process (thread group).  Fields: q->tasks.lock unless noted. */
@@ -23,7 +24,8 @@ struct task {
 	char comm[TASK_COMM_LEN];
 	s32 oom_score_adj;
 	u32 nr_threads;
-	u32 oom_victim;            /* chosen by the OOM killer */
+	u32 oom_victim;            /* enum oom_state: chosen by the OOM killer */
+	u64 oom_ns;                /* when */
 	u64 start_ns;
 	u32 uid;
 	u64 port_data[8];          /* port's own */

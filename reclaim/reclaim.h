@@ -1,0 +1,41 @@
+/*
+ * What reclaim/ offers to the floors below and to the machine's builder.  Sections by owning file.
+ *
+ * All of it runs under no lock: reclaim takes q->lock and the mm locks itself, in short transactions.
+ */
+#ifndef QUIRE_RECLAIM_H
+#define QUIRE_RECLAIM_H
+#include <port/host.h>
+#include <quire/machine.h>
+
+/* ---- reclaim/vmscan.c ---- */
+/* hooks.try_to_free_pages: frees about 2^order frames or more.  Returns frames freed; 0 = no progress. */
+u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order);
+
+/* Under no lock, after an operation failed with -ENOMEM: was memory short, and is it worth trying again?  Reclaims, and
+ * if that is not enough kills.  False: a limit said no, or the caller itself is dying. */
+bool memory_shortage_relieved(struct quire *q);
+
+/* ---- reclaim/usage.c ---- */
+/* Pages unless noted. */
+struct mm_usage {
+	u64 total_vm, locked_vm, pinned_vm, data_vm, exec_vm, stack_vm;
+	u64 rss, anon, file, shmem, swap;
+	u64 hiwater_rss, hiwater_vm;
+	u64 pgtables_bytes;   /* bytes */
+	u64 min_flt, maj_flt; /* faults */
+	u64 start_code, end_code, start_data, end_data, start_brk, brk, start_stack; /* addresses */
+	u64 arg_start, arg_end, env_start, env_end;
+};
+void mm_usage_get(struct mm_struct *mm, struct mm_usage *u);
+
+/* ---- reclaim/oom.c ---- */
+/* hooks.out_of_memory: 0 = memory may have come back, retry; -ENOMEM = the caller itself is dying. */
+int out_of_memory(struct quire *q, gfp_t gfp, unsigned order);
+/* Points by Linux's rules: pages of rss, swap and page tables, shifted by oom_score_adj.  LONG_MIN = never kill.
+ * Under no lock; the task is referenced by the caller. */
+long oom_badness(struct quire *q, struct task *t);
+/* The victim with most points, with a reference; NULL if nobody may be killed. */
+struct task *select_bad_process(struct quire *q, long *points);
+
+#endif

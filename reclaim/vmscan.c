@@ -1,0 +1,186 @@
+/*
+ * Reclaim: the mechanism.
+ *
+ * A round asks the policy for candidates and does to each what its state allows, each step a transaction of its
+ * own that begins with the candidate found again on its list.  A reference that must outlive a transaction stands
+ * in ctx->parked[], so a context that dies here leaves nothing behind:
+ *
+ *	clean, unmapped  -> out of the page cache, frames freed
+ *	mapped           -> one step of unmapping (unmap.c); comes back as a candidate
+ *	dirty            -> written out if the caller may wait for I/O; comes back clean
+ *	in use           -> the policy hears why and moves it away
+ *
+ * Rounds grow from 1/4096 of the lists to all of them (priority 12 to 0) until enough came back.
+ * Only file folios go: anonymous memory and shared memory have nowhere to go without swap.
+ *
+ * Locks: called under none; q->lock per step.
+ */
+#include <file/filemap.h>
+#include <mm/mm.h>
+#include "vmscan.h"
+
+static const struct reclaim_policy *policy_of(const struct quire *q)
+{
+	return &policy_second_chance;
+}
+
+static void keep(struct scan_control *sc, struct folio *folio, enum keep_reason why)
+{
+	policy_of(sc->q)->kept(sc, folio, why);
+}
+
+/* As folio_alloc_hold(), for a folio that others see too; folio_unhold() ends it. */
+static bool hold_reference(struct quire *q, struct folio *folio)
+{
+	struct ctx *c = port_ctx();
+
+	if (c->nparked >= CTX_MAX_PARKED)
+		return false;
+	folio_get(folio, 1);
+	c->parked[c->nparked] = (struct parked_frame){ .pfn = folio_pfn(q, folio), .refs = 1 };
+	c->nparked++;
+	return true;
+}
+
+/* Under q->lock; returns unlocked.  Writes the folio out; then it is at the back of its list, clean or kept. */
+static void write_step(struct scan_control *sc, struct folio *folio)
+{
+	struct quire *q = sc->q;
+	struct address_space *m = folio_mapping(folio);
+	int err = -EBUSY;
+
+	if (!(sc->gfp & __GFP_IO) || !m || !m->ops->write_folio || !hold_reference(q, folio)) {
+		keep(sc, folio, KEEP_DIRTY);
+		spin_unlock(&q->lock);
+		return;
+	}
+	m->refcount++;
+	spin_unlock(&q->lock);
+	err = filemap_write_folio(m, folio);
+	spin_lock(&q->lock);
+	if (err)
+		keep(sc, folio, KEEP_DIRTY);
+	folio_unhold(q, folio);
+	folio_put(q, folio, 1);
+	spin_unlock(&q->lock);
+	mapping_put(m);
+}
+
+/* Under q->lock; returns unlocked. */
+static void unmap_step(struct scan_control *sc, struct folio *folio)
+{
+	static const enum keep_reason why[] = {
+		[UNMAP_REFERENCED] = KEEP_REFERENCED, [UNMAP_BUSY] = KEEP_BUSY, [UNMAP_LOCKED] = KEEP_LOCKED,
+	};
+	struct quire *q = sc->q;
+	enum unmap_result r;
+	bool held = hold_reference(q, folio);
+
+	if (!held) {
+		keep(sc, folio, KEEP_BUSY);
+		spin_unlock(&q->lock);
+		return;
+	}
+	r = try_to_unmap_step(q, folio, sc->priority < DEF_PRIORITY / 2);
+	spin_lock(&q->lock);
+	if (r != UNMAP_DONE && r != UNMAP_PARTLY)
+		keep(sc, folio, why[r]);
+	folio_unhold(q, folio);
+	folio_put(q, folio, 1);
+	spin_unlock(&q->lock);
+}
+
+/* Under q->lock: frees an unmapped clean folio, or says why not. */
+static void free_step(struct scan_control *sc, struct folio *folio)
+{
+	struct quire *q = sc->q;
+	struct address_space *m = folio_mapping(folio);
+	u32 n = folio_nr_pages(folio);
+
+	if (!m || !filemap_remove_folio(m, folio)) {
+		keep(sc, folio, KEEP_BUSY);
+		return;
+	}
+	sc->reclaimed += n;
+	count_vm_events(q, PGSTEAL_DIRECT, n);
+	count_vm_events(q, PGSTEAL_FILE, n);
+}
+
+static bool must_write(const struct folio *folio)
+{
+	struct address_space *m = folio_mapping(folio);
+
+	return (folio->f.flags & FF_DIRTY) && m && !mapping_is_token(m);
+}
+
+/* One candidate.  False when this round has none left. */
+static bool shrink_one(struct scan_control *sc)
+{
+	struct quire *q = sc->q;
+	struct folio *folio;
+
+	spin_lock(&q->lock);
+	folio = policy_of(q)->next(sc);
+	if (!folio) {
+		spin_unlock(&q->lock);
+		return sc->budget != 0;
+	}
+	count_vm_events(q, PGSCAN_DIRECT, folio_nr_pages(folio));
+	count_vm_events(q, PGSCAN_FILE, folio_nr_pages(folio));
+	if (folio->f.mapcount) {
+		unmap_step(sc, folio);
+	} else if (must_write(folio)) {
+		write_step(sc, folio);
+	} else {
+		free_step(sc, folio);
+		spin_unlock(&q->lock);
+	}
+	return true;
+}
+
+static bool enough(const struct scan_control *sc)
+{
+	return sc->reclaimed >= sc->to_reclaim;
+}
+
+static u64 lru_file_folios(struct quire *q)
+{
+	u64 n;
+
+	spin_lock(&q->lock);
+	n = q->lru_inactive_file.count + q->lru_active_file.count;
+	spin_unlock(&q->lock);
+	return n;
+}
+
+static void shrink_lists(struct scan_control *sc)
+{
+	for (sc->priority = DEF_PRIORITY; sc->priority >= 0 && !enough(sc); sc->priority--) {
+		u64 folios = lru_file_folios(sc->q);
+
+		if (!folios)
+			return;
+		/* In the last round every folio may be looked at three times: unmap, write, free. */
+		sc->budget = sc->priority ? MAX(folios >> sc->priority, SWAP_CLUSTER_MAX) : 3 * folios;
+		for (u64 steps = 4 * sc->budget; steps && sc->budget && !enough(sc); steps--) {
+			if (!shrink_one(sc))
+				break;
+		}
+	}
+}
+
+u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
+{
+	struct scan_control sc = { .q = q, .gfp = gfp, .to_reclaim = MAX(SWAP_CLUSTER_MAX, 1u << order) };
+
+	DEBUG_ON(in_transaction());
+	spin_lock(&q->lock);
+	count_vm_event(q, ALLOCSTALL);
+	spin_unlock(&q->lock);
+	shrink_lists(&sc);
+	if (!enough(&sc))
+		sc.reclaimed += kmem_reap(q);
+	if (order)
+		drain_all_pages(q);
+	return sc.reclaimed;
+}

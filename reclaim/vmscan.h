@@ -1,0 +1,54 @@
+/*
+ * Inside reclaim/: what the mechanism (vmscan.c) and the policies share.
+ *
+ * The mechanism asks a policy for one candidate after another, tries to free it, and tells the policy what
+ * became of it.  A policy decides order only; it never frees, unmaps or writes.
+ */
+#ifndef QUIRE_VMSCAN_H
+#define QUIRE_VMSCAN_H
+#include "reclaim.h"
+
+#define SWAP_CLUSTER_MAX 32u
+#define DEF_PRIORITY 12
+
+struct scan_control {
+	struct quire *q;
+	gfp_t gfp;
+	int priority;        /* DEF_PRIORITY = gentle ... 0 = everything */
+	u64 to_reclaim;      /* frames wanted */
+	u64 reclaimed;       /* frames freed so far */
+	u64 budget;          /* candidates that may still be looked at in this round */
+};
+
+enum keep_reason {
+	KEEP_REFERENCED, /* somebody used it since it was last looked at */
+	KEEP_BUSY,       /* pinned, locked, its mm busy, or under writeback */
+	KEEP_DIRTY,      /* must be written first */
+	KEEP_LOCKED,     /* in a VM_LOCKED area: not for reclaim */
+};
+
+struct reclaim_policy {
+	const char *name;
+	/* Under q->lock.  The folio that should go next (it stays on its list), or NULL when this round has none.  May move
+	 * boundedly many folios between lists. */
+	struct folio *(*next)(struct scan_control *sc);
+	/* Under q->lock.  The candidate stays; it must not be the next candidate again at once. */
+	void (*kept)(struct scan_control *sc, struct folio *folio, enum keep_reason why);
+};
+
+/* ---- reclaim/second_chance.c ---- */
+extern const struct reclaim_policy policy_second_chance;
+
+/* ---- reclaim/unmap.c ---- */
+enum unmap_result {
+	UNMAP_DONE,       /* nothing maps the folio any more */
+	UNMAP_PARTLY,     /* some entries are gone: ask again */
+	UNMAP_REFERENCED, /* an entry was young: it is old now */
+	UNMAP_BUSY,
+	UNMAP_LOCKED,
+};
+/* One step of unmapping a file folio: the entries of one address space.  Called under q->lock (held once) and
+ * RETURNS UNLOCKED, after the flush.  The folio may be gone then unless the caller holds it.  force: ignore youth. */
+enum unmap_result try_to_unmap_step(struct quire *q, struct folio *folio, bool force);
+
+#endif
