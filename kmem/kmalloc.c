@@ -197,8 +197,9 @@ static bool create_classes(struct quire *q, enum kmalloc_kind kind, const char *
 
 int kmalloc_init(struct quire *q)
 {
-	return create_classes(q, KMALLOC_DMA, "dma-kmalloc", SLAB_CACHE_DMA) &&
-		       create_classes(q, KMALLOC_RECLAIM, "kmalloc-rcl", SLAB_RECLAIM_ACCOUNT) &&
-		       create_classes(q, KMALLOC_NORMAL, "kmalloc", 0) ?
-		       0 : -ENOMEM;
+	bool ok = create_classes(q, KMALLOC_NORMAL, "kmalloc", 0) &&
+		  create_classes(q, KMALLOC_RECLAIM, "kmalloc-rcl", SLAB_RECLAIM_ACCOUNT) &&
+		  create_classes(q, KMALLOC_DMA, "dma-kmalloc", SLAB_CACHE_DMA);
+
+	return ok ? 0 : -ENOMEM;
 }

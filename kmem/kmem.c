@@ -2,7 +2,7 @@
  * kmem_init(): the allocators come up.  The two caches that every cache needs (for struct kmem_cache and for magazines) lie in
  * struct quire itself; they work without magazines of their own.
  */
-#include "slab.h"
+#include "vmalloc.h"
 
 _Static_assert(KMEM_MAX_CPUS == QUIRE_MAX_CPUS, "a slot for every CPU");
 _Static_assert(sizeof(struct magazine) == 512, "a magazine wastes nothing in a slab");
@@ -19,6 +19,7 @@ static void boot_cache(struct quire *q, struct kmem_cache *c, const char *name, 
 int kmem_init(struct quire *q)
 {
 	u32 i;
+	int err;
 
 	q->kmem.nr_slots = KMEM_OWN_SLOTS + q->cfg.nr_cpus;
 	q->kmem.secret = port_random(q);
@@ -30,5 +31,9 @@ int kmem_init(struct quire *q)
 	boot_cache(q, &q->kmem.cache_cache, "kmem_cache",
 		   offsetof(struct kmem_cache, slot) + q->kmem.nr_slots * sizeof(struct kmem_slot));
 	boot_cache(q, &q->kmem.magazine_cache, "kmem_magazine", sizeof(struct magazine));
-	return kmalloc_init(q);
+	err = kmalloc_init(q);
+	if (err)
+		return err;
+	q->kmem.area_cache = kmem_cache_create(q, "vmap_area", sizeof(struct vmap_area), 0, 0, NULL);
+	return q->kmem.area_cache ? highmem_init(q) : -ENOMEM;
 }

@@ -12,8 +12,7 @@ struct frame;
 
 /* ---- permanent mappings: kmem/highmem.c ---- */
 #define LAST_PKMAP 512u /* slots, as on 32-bit Linux with 2 MiB tables */
-/* The frame's mapping, counted; may be used from any context.  Waits for a slot, so: under no lock.  NULL when there is no
- * memory for a page table. */
+/* The frame's mapping, counted; may be used from any context.  Waits for a slot, so: under no lock. */
 void *kmap(struct quire *q, struct frame *f);
 void kunmap(struct quire *q, struct frame *f);
 /* The address that frame f is mapped at by kmap or the direct map, or NULL. */
@@ -29,8 +28,9 @@ void kunmap_local(struct quire *q, const void *addr);
 /* ---- fixed addresses ---- */
 #define FIX_SLOTS 16u           /* for set_fixmap; above them lie the slots of kmap_local_page */
 static inline u64 fix_to_virt(unsigned idx) { return FIXADDR_START + (u64)idx * PAGE_SIZE; }
-/* Maps a physical page at a fixed address; an earlier mapping is cleared and flushed first.  Cannot fail. */
-void set_fixmap(struct quire *q, unsigned idx, u64 phys, u64 prot);
+/* Maps a physical page at a fixed address; an earlier mapping is cleared and flushed first.  0, or -ENOMEM when the fixmap's
+ * table is missing and cannot be made (never with HighMem, where it is made at boot). */
+int set_fixmap(struct quire *q, unsigned idx, u64 phys, u64 prot);
 void clear_fixmap(struct quire *q, unsigned idx);
 
 #endif

@@ -29,7 +29,7 @@ void *mempool_alloc(struct quire *q, mempool_t *pool, gfp_t gfp);
 void mempool_free(struct quire *q, mempool_t *pool, void *element); /* NULL is ignored; any context */
 /* 0 or -ENOMEM (the pool is then as before) or -EINVAL. */
 int mempool_resize(struct quire *q, mempool_t *pool, int new_min_nr);
-/* Every element must have been freed, else the machine ends with a report, as does Linux's with BUG_ON.  NULL is ignored. */
+/* Every element must have been freed, else the machine ends with a report, naming its maker.  NULL is ignored. */
 void mempool_destroy(struct quire *q, mempool_t *pool);
 int mempool_free_elements(struct quire *q, mempool_t *pool); /* in the pool now */
 
