@@ -21,6 +21,7 @@ struct quire *sim_machine_new(const struct sim_config *cfg)
 		fprintf(stderr, "sim: quire_boot: error %d\n%s", err, sim_log_text(q));
 		exit(99);
 	}
+	sim_set_abort_handler(q, do_mem_abort);
 	drain_all_pages(q);
 	m->baseline_free = nr_free_pages(q);
 	m->leaked = sim_leaked_frames;

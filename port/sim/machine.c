@@ -5,7 +5,7 @@
  * This file refers to nothing of the core except sync/, so that tests of the upper floors link without the lower ones;
  * what needs the core is in boot.c.
  */
-#include "sim_internal.h"
+#include "mmu_internal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -27,6 +27,11 @@ void *sim_map(size_t bytes)
 	if (p == MAP_FAILED)
 		sim_die("sim: mmap");
 	return p;
+}
+
+void sim_unmap(void *p, size_t bytes)
+{
+	munmap(p, bytes);
 }
 
 void sim_rng_seed(struct sim_rng *r, u64 seed)
@@ -111,9 +116,11 @@ struct quire *sim_machine_new_raw(const struct sim_config *cfg)
 	sim_rng_seed(&m->coin, m->cfg.seed ^ 0xc01ull);
 	pthread_mutex_init(&m->log.lock, NULL);
 	pthread_mutex_init(&m->ctx_lock, NULL);
+	pthread_mutex_init(&m->signal_lock, NULL);
 	m->log.to_stderr = getenv("QUIRE_LOG") != NULL;
 	sim_fail_none(m->q);
 	sim_sched_init(m);
+	sim_mmu_init(m);
 	sim_thread_enter(m->q);
 	return m->q;
 }
@@ -135,10 +142,11 @@ void sim_machine_free(struct quire *q)
 		fprintf(stderr, "sim: %lld frames leaked\n", (long long)leaked);
 		abort();
 	}
+	sim_mmu_destroy(m);
 	sim_ctx_end_all(m);
-	munmap(m->ram_map, m->ram_map_bytes);
-	munmap(m->mem_map, m->mem_map_bytes);
-	munmap(q, sizeof(*q));
+	sim_unmap(m->ram_map, m->ram_map_bytes);
+	sim_unmap(m->mem_map, m->mem_map_bytes);
+	sim_unmap(q, sizeof(*q));
 	free(m->log.text);
 	free(m);
 }
@@ -185,12 +193,23 @@ void *port_frame_address(struct quire *q, pfn_t pfn)
 	return m->ram + pa;
 }
 
+/* The current context's machine: the calls below have no other handle. */
+static void about_to_overwrite(void *va, size_t n)
+{
+	struct sim_machine *m = sim_ctx_current() ? sim_ctx_current()->m : NULL;
+
+	if (m && m->cfg.check_reuse)
+		sim_check_reuse(m->q, va, n);
+}
+
 void port_clear_pages(void *va, size_t n)
 {
+	about_to_overwrite(va, n);
 	memset(va, 0, n * PAGE_SIZE);
 }
 
 void port_copy_pages(void *dst, const void *src, size_t n)
 {
+	about_to_overwrite(dst, n);
 	memcpy(dst, src, n * PAGE_SIZE);
 }

@@ -91,6 +91,11 @@ void sim_fail_seeded(struct quire *q, u64 kinds, unsigned percent, u64 seed);
 u64 sim_fail_count(struct quire *q);                       /* how many were asked for since the plan was set */
 u64 sim_fail_injected(struct quire *q);                    /* how many of them failed */
 
+/* ---- host.c ---- */
+/* How often host_kill() sent sig (0 = any) to pid since the machine began or sim_signals_clear(). */
+unsigned sim_signals_sent(struct quire *q, s32 pid, int sig);
+void sim_signals_clear(struct quire *q);
+
 /* ---- console.c ---- */
 /* Everything port_log() was given so far, one line each; valid until the next port_log.  Also on stderr with QUIRE_LOG=1. */
 const char *sim_log_text(struct quire *q);

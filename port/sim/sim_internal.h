@@ -4,6 +4,7 @@
  */
 #ifndef PORT_SIM_INTERNAL_H
 #define PORT_SIM_INTERNAL_H
+#include "mmu.h"
 #include "sim.h"
 #include <pthread.h>
 
@@ -64,6 +65,13 @@ struct sim_log {
 	bool to_stderr;             /* immutable */
 };
 
+#define SIM_MAX_SIGNALS 1024u
+struct sim_signal {
+	s32 pid;
+	int sig;
+};
+
+struct sim_mm;
 struct sim_machine {
 	struct quire *q;
 	struct sim_config cfg;      /* defaults filled in; immutable */
@@ -84,14 +92,34 @@ struct sim_machine {
 	bool id_used[SIM_MAX_CTX + 1];      /* ctx_lock */
 	struct ctx *by_id[SIM_MAX_CTX + 1]; /* written under ctx_lock, read atomically; never unset */
 	struct sim_scheduler sched;
+	struct sim_cpu *cpus;       /* nr_cpus of them */
+	u64 kernel_table;           /* TTBR1; atomic */
+	sim_abort_fn abort_handler; /* set before the first access */
+	pthread_mutex_t asid_lock;
+	u64 asid_generation;        /* asid_lock; steps of 1 << asid_bits */
+	u64 *asid_map;              /* asid_lock; one bit each */
+	u32 asid_next;              /* asid_lock */
+	u64 active_context[QUIRE_MAX_CPUS], reserved_context[QUIRE_MAX_CPUS]; /* asid_lock */
+	bool flush_wanted[QUIRE_MAX_CPUS]; /* asid_lock */
+	pthread_mutex_t mms_lock;
+	struct sim_mm *mms;         /* mms_lock */
+	u64 last_uid;               /* mms_lock */
+	pthread_mutex_t signal_lock;
+	u32 nr_signals;             /* ever sent; signal_lock */
+	struct sim_signal signals[SIM_MAX_SIGNALS]; /* a ring; signal_lock */
+	struct sim_rng flush_coin;
+	bool ignore_flushes;
+	struct sim_stats stats;     /* atomic */
 	u64 baseline_free;          /* free frames right after boot, lists drained */
 	s64 (*leaked)(struct quire *q); /* set by sim_machine_new: keeps machine.o free of references to the core */
 };
 
+void sim_lock_contended(u32 *word);
 static inline struct sim_machine *sim_of(const struct quire *q) { return q->port_data; }
 
 void sim_die(const char *what) __attribute__((noreturn)); /* the host cannot give what the test needs */
 void *sim_map(size_t bytes);                              /* zeroed, lazily backed, page aligned */
+void sim_unmap(void *p, size_t bytes);
 struct sim_ctx *sim_ctx_current(void);
 void sim_ctx_end_all(struct sim_machine *m);              /* at machine end */
 void sim_ctx_break_locks(struct ctx *c);                  /* after a caught panic */
