@@ -251,11 +251,12 @@ u64 kmem_cache_live_objects(struct quire *q, struct kmem_cache *c)
 
 u64 kmem_reap(struct quire *q)
 {
-	u64 before, after;
+	u64 before, after, purged;
 	struct kmem_cache *c;
 
 	if (!mutex_trylock(&q->kmem.reap_mutex))
 		return 0;
+	purged = vm_unmap_aliases(q);
 	spin_lock(&q->lock);
 	before = q->kmem.nr_slab_pages[0] + q->kmem.nr_slab_pages[1];
 	c = q->kmem.caches;
@@ -270,5 +271,5 @@ u64 kmem_reap(struct quire *q)
 	after = q->kmem.nr_slab_pages[0] + q->kmem.nr_slab_pages[1];
 	spin_unlock(&q->lock);
 	mutex_unlock(&q->kmem.reap_mutex);
-	return before > after ? before - after : 0;
+	return purged + (before > after ? before - after : 0);
 }
