@@ -18,6 +18,15 @@ struct frame_list *folio_lru_list(struct quire *q, const struct folio *folio)
 	return flags & FF_ACTIVE ? &q->lru_active_file : &q->lru_inactive_file;
 }
 
+/* Lists count folios, q->nr_lru_pages pages: what /proc/meminfo shows. */
+static u64 *lru_pages(struct quire *q, const struct folio *folio)
+{
+	u16 flags = folio->f.flags;
+	unsigned base = flags & FF_SWAPBACKED ? LRU_INACTIVE_ANON : LRU_INACTIVE_FILE;
+
+	return &q->nr_lru_pages[flags & FF_UNEVICTABLE ? LRU_UNEVICTABLE : base + !!(flags & FF_ACTIVE)];
+}
+
 void folio_add_lru(struct quire *q, struct folio *folio)
 {
 	lockdep_assert_held(&q->lock);
@@ -25,6 +34,7 @@ void folio_add_lru(struct quire *q, struct folio *folio)
 		return;
 	frame_list_add(q, folio_lru_list(q, folio), &folio->f);
 	folio->f.flags |= FF_LRU;
+	*lru_pages(q, folio) += folio_nr_pages(folio);
 }
 
 void folio_del_lru(struct quire *q, struct folio *folio)
@@ -34,6 +44,7 @@ void folio_del_lru(struct quire *q, struct folio *folio)
 		return;
 	frame_list_del(q, folio_lru_list(q, folio), &folio->f);
 	folio->f.flags &= (u16)~FF_LRU;
+	*lru_pages(q, folio) -= folio_nr_pages(folio);
 }
 
 void folio_mark_accessed(struct quire *q, struct folio *folio)

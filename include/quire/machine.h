@@ -23,6 +23,9 @@
 #define QUIRE_DMESG_BYTES (256u << 10)
 #define FILE_HASH_BUCKETS 1024u
 
+/* The LRU lists, with Linux's names (include/linux/mmzone.h). */
+enum lru_list { LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE, NR_LRU_LISTS };
+
 /* What one machine is made of; given once. */
 struct quire_config {
 	u64 memory;                      /* bytes of RAM, = MemTotal */
@@ -58,6 +61,8 @@ struct quire {
 	u64 committed_pages;             /* Committed_AS */
 	u64 shmem_last_ino;              /* inode numbers of shmem objects */
 	struct frame_list lru_inactive_file, lru_active_file, lru_inactive_anon, lru_active_anon, lru_unevictable;
+	u64 nr_lru_pages[NR_LRU_LISTS];  /* pages (not folios) on those lists; file/lru.c */
+	u64 total_swap_pages, nr_free_swap_pages, nr_swapcache_pages; /* swap/ */
 	u64 vm_events[96];               /* enum vm_event_item, quire/vmstat.h */
 	struct kmem_cache *vma_cache, *mm_cache, *file_cache, *mapping_cache, *task_cache, *radix_cache,
 		*range_cache, *anon_cache;
