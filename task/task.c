@@ -155,6 +155,23 @@ void task_set_mm(struct task *t, struct mm_struct *mm)
 		mmput(old);
 }
 
+void task_set_pid(struct task *t, s32 pid)
+{
+	struct task_table *tt = &t->q->tasks;
+	struct task **slot;
+
+	spin_lock(&tt->lock);
+	for (slot = hash_slot(tt, t->pid); *slot != t; slot = &(*slot)->hash_next)
+		;
+	*slot = t->hash_next;
+	t->pid = pid;
+	slot = hash_slot(tt, pid);
+	t->hash_next = *slot;
+	*slot = t;
+	tt->last_pid = (u32)pid;
+	spin_unlock(&tt->lock);
+}
+
 void task_set_comm(struct task *t, const char *comm)
 {
 	spin_lock(&t->q->tasks.lock);

@@ -57,6 +57,8 @@ struct mm_struct *task_get_mm(struct task *t);
 /* The next task by ascending pid after `pid` (-1 to begin), with a reference; NULL at the end.  Lets readers walk
  * the table without keeping its lock; tasks born or gone meanwhile may be missed or seen. */
 struct task *task_next_get(struct quire *q, s32 pid);
+/* An embryo learns its number (the hosted port knows it only after the host's fork).  The number must be free. */
+void task_set_pid(struct task *t, s32 pid);
 void task_set_comm(struct task *t, const char *comm);
 void task_set_mm(struct task *t, struct mm_struct *mm); /* takes over the reference, drops the old one */
 
