@@ -11,6 +11,7 @@
 struct quire;
 struct mm_struct;
 struct folio;
+struct frame;
 struct file;
 struct address_space;
 
@@ -44,6 +45,9 @@ struct quire_hooks {
 	bool (*swap_cached)(struct quire *q, u64 entry);
 	/* overcommit -> swap: pages of swap space, used or not.  Under q->lock or none. */
 	u64 (*total_swap_pages)(struct quire *q);
+	/* phys -> highmem: clear n frames from f on that have no direct-map address.  Any context.  NULL: such frames
+	 * are not given to __GFP_ZERO requests. */
+	void (*clear_highpages)(struct quire *q, struct frame *f, u32 n);
 	/* phys -> LRU: a folio on an LRU list is about to be freed; take it off.  Under q->lock. */
 	void (*lru_del)(struct quire *q, struct folio *folio);
 };

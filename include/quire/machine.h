@@ -41,6 +41,7 @@ struct quire_config {
 	u32 fault_around_tokens;         /* the same for token folios (hosted files); 0 = default (64) */
 	u32 max_map_count;
 	bool debug_poison, debug_owner;
+	bool no_migratetypes;            /* phys: one kind of free list for all (to measure what the kinds are good for) */
 	const char *version;
 };
 

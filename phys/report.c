@@ -1,0 +1,204 @@
+/*
+ * Words about memory for people: the allocation-failure report and Mem-Info, in Linux's text (mm/page_alloc.c: warn_alloc,
+ * mm/show_mem.c), so that those who know how to read one can read ours.
+ *
+ * Locks: reads counters without any; a report is a snapshot, not a proof.
+ */
+#include "phys.h"
+#include <fmt.h>
+
+/* Linux's default rate limit: ten reports in five seconds. */
+#define WARN_BURST 10u
+#define WARN_WINDOW_NS 5000000000ull
+#define K(pages) ((unsigned long)((pages) << (PAGE_SHIFT - 10)))
+
+struct flag_name {
+	gfp_t bits;
+	const char *name;
+};
+
+/* Order as in include/trace/events/mmflags.h: combinations first. */
+static const struct flag_name gfp_names[] = {
+	{ GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM, "GFP_TRANSHUGE" },
+	{ GFP_TRANSHUGE_LIGHT, "GFP_TRANSHUGE_LIGHT" },
+	{ GFP_HIGHUSER_MOVABLE, "GFP_HIGHUSER_MOVABLE" },
+	{ GFP_HIGHUSER, "GFP_HIGHUSER" },
+	{ GFP_USER, "GFP_USER" },
+	{ GFP_KERNEL | __GFP_ACCOUNT, "GFP_KERNEL_ACCOUNT" },
+	{ GFP_KERNEL, "GFP_KERNEL" },
+	{ GFP_NOFS, "GFP_NOFS" },
+	{ GFP_ATOMIC, "GFP_ATOMIC" },
+	{ GFP_NOIO, "GFP_NOIO" },
+	{ GFP_NOWAIT, "GFP_NOWAIT" },
+	{ GFP_DMA, "GFP_DMA" },
+	{ GFP_DMA32, "GFP_DMA32" },
+	{ __GFP_RECLAIM, "__GFP_RECLAIM" },
+	{ __GFP_HIGHMEM, "__GFP_HIGHMEM" },
+	{ __GFP_MOVABLE, "__GFP_MOVABLE" },
+	{ __GFP_RECLAIMABLE, "__GFP_RECLAIMABLE" },
+	{ __GFP_HIGH, "__GFP_HIGH" },
+	{ __GFP_IO, "__GFP_IO" },
+	{ __GFP_FS, "__GFP_FS" },
+	{ __GFP_ZERO, "__GFP_ZERO" },
+	{ __GFP_DIRECT_RECLAIM, "__GFP_DIRECT_RECLAIM" },
+	{ __GFP_KSWAPD_RECLAIM, "__GFP_KSWAPD_RECLAIM" },
+	{ __GFP_WRITE, "__GFP_WRITE" },
+	{ __GFP_NOWARN, "__GFP_NOWARN" },
+	{ __GFP_RETRY_MAYFAIL, "__GFP_RETRY_MAYFAIL" },
+	{ __GFP_NOFAIL, "__GFP_NOFAIL" },
+	{ __GFP_NORETRY, "__GFP_NORETRY" },
+	{ __GFP_MEMALLOC, "__GFP_MEMALLOC" },
+	{ __GFP_COMP, "__GFP_COMP" },
+	{ __GFP_NOMEMALLOC, "__GFP_NOMEMALLOC" },
+	{ __GFP_HARDWALL, "__GFP_HARDWALL" },
+	{ __GFP_THISNODE, "__GFP_THISNODE" },
+	{ __GFP_ACCOUNT, "__GFP_ACCOUNT" },
+};
+
+char *gfp_flags_string(gfp_t gfp, char *buf, size_t size)
+{
+	struct fmt_buf b = fmt_init(buf, size);
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(gfp_names) && gfp; i++) {
+		if ((gfp & gfp_names[i].bits) != gfp_names[i].bits)
+			continue;
+		fmt_printf(&b, "%s%s", b.len ? "|" : "", gfp_names[i].name);
+		gfp &= ~gfp_names[i].bits;
+	}
+	if (gfp || !b.len)
+		fmt_printf(&b, "%s%#x", b.len ? "|" : "", gfp);
+	return buf;
+}
+
+/* ---- Mem-Info ---- */
+
+static u64 total_pcp(struct quire *q)
+{
+	u64 n = 0;
+	unsigned i;
+
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		n += pcp_free_pages(q, i);
+	return n;
+}
+
+static void show_totals(struct quire *q)
+{
+	u64 nr_free = nr_free_pages(q), pcp = total_pcp(q);
+
+	quire_log(q, 4, "Mem-Info:");
+	quire_log(q, 4, "active_anon:%lu inactive_anon:%lu isolated_anon:0", (unsigned long)racy_u64(&q->lru_active_anon.count),
+		  (unsigned long)racy_u64(&q->lru_inactive_anon.count));
+	quire_log(q, 4, " active_file:%lu inactive_file:%lu isolated_file:0", (unsigned long)racy_u64(&q->lru_active_file.count),
+		  (unsigned long)racy_u64(&q->lru_inactive_file.count));
+	quire_log(q, 4, " unevictable:%lu dirty:0 writeback:0", (unsigned long)racy_u64(&q->lru_unevictable.count));
+	quire_log(q, 4, " mapped:%lu shmem:%lu pagetables:%lu", (unsigned long)racy_u64(&q->nr_file_mapped),
+		  (unsigned long)racy_u64(&q->nr_shmem_pages), (unsigned long)racy_u64(&q->nr_pagetable_pages));
+	quire_log(q, 4, " free:%lu free_pcp:%lu free_cma:0", (unsigned long)(nr_free - pcp), (unsigned long)pcp);
+}
+
+static void show_zone(struct quire *q, unsigned zi)
+{
+	const struct zone *z = &q->phys.zones[zi];
+	char text[200];
+	struct fmt_buf b = fmt_init(text, sizeof(text));
+	unsigned i;
+
+	quire_log(q, 4,
+		  "Node 0 %s free:%lukB boost:0kB min:%lukB low:%lukB high:%lukB reserved_highatomic:0KB present:%lukB managed:%lukB free_pcp:%lukB",
+		  z->name, K(racy_u64(&z->nr_free)), K(z->watermark[WMARK_MIN]), K(z->watermark[WMARK_LOW]),
+		  K(z->watermark[WMARK_HIGH]), K((u64)(z->end_pfn - z->start_pfn)), K(z->managed), K(pcp_free_pages(q, zi)));
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		fmt_printf(&b, " %lu", (unsigned long)z->lowmem_reserve[i]);
+	quire_log(q, 4, "lowmem_reserve[]:%s", text);
+}
+
+/* "Node 0 DMA: 1*4kB (U) 0*8kB ... = 15360kB", letters naming the types that have blocks. */
+static void show_zone_blocks(struct quire *q, unsigned zi)
+{
+	static const char letters[MIGRATE_PCPTYPES] = { 'U', 'M', 'E' };
+	const struct zone *z = &q->phys.zones[zi];
+	char text[400];
+	struct fmt_buf b = fmt_init(text, sizeof(text));
+	u64 total = 0;
+	unsigned order, mt;
+
+	for (order = 0; order <= MAX_ORDER; order++) {
+		u64 n = zone_free_blocks(z, order);
+		size_t open;
+
+		total += n << order;
+		fmt_printf(&b, "%lu*%lukB ", (unsigned long)n, K(1ull << order));
+		if (!n)
+			continue;
+		fmt_putc(&b, '(');
+		open = b.len;
+		for (mt = 0; mt < MIGRATE_PCPTYPES; mt++)
+			if (z->free_area[order].free_list[mt].first || (order == MAX_ORDER && mt == MIGRATE_MOVABLE && virgin_blocks(z)))
+				fmt_putc(&b, letters[mt]);
+		fmt_printf(&b, "%s) ", b.len == open ? "-" : "");
+	}
+	quire_log(q, 4, "Node 0 %s: %s= %lukB", z->name, text, K(total));
+}
+
+void show_mem(struct quire *q)
+{
+	u64 reserved = q->phys.nr_frames;
+	unsigned i;
+
+	show_totals(q);
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		if (zone_populated(&q->phys.zones[i]))
+			show_zone(q, i);
+	for (i = 0; i < MAX_NR_ZONES; i++) {
+		reserved -= q->phys.zones[i].managed;
+		if (zone_populated(&q->phys.zones[i]))
+			show_zone_blocks(q, i);
+	}
+	quire_log(q, 4, "%lu total pagecache pages", (unsigned long)racy_u64(&q->nr_file_pages));
+	quire_log(q, 4, "%lu pages RAM", (unsigned long)q->phys.nr_frames);
+	quire_log(q, 4, "%lu pages HighMem/MovableOnly", (unsigned long)q->phys.zones[ZONE_HIGHMEM].managed);
+	quire_log(q, 4, "%lu pages reserved", (unsigned long)reserved);
+}
+
+/* ---- allocation failures ---- */
+
+/* May a report be printed now?  Counts those that may not. */
+static bool warn_ratelimit(struct quire *q, u32 *missed)
+{
+	struct phys *p = &q->phys;
+	u64 now = port_clock_ns();
+	bool ok;
+
+	spin_lock(&q->lock);
+	*missed = 0;
+	if (!p->warn_window_ns || now - p->warn_window_ns > WARN_WINDOW_NS) {
+		*missed = p->warn_missed;
+		p->warn_window_ns = now;
+		p->warn_count = p->warn_missed = 0;
+	}
+	ok = p->warn_count < WARN_BURST;
+	if (ok)
+		p->warn_count++;
+	else
+		p->warn_missed++;
+	spin_unlock(&q->lock);
+	return ok;
+}
+
+void warn_alloc(struct quire *q, const struct alloc_context *ac)
+{
+	char flags[256];
+	u32 missed;
+
+	if (ac->gfp & __GFP_NOWARN || !warn_ratelimit(q, &missed))
+		return;
+	if (missed)
+		quire_log(q, 4, "warn_alloc: %u callbacks suppressed", missed);
+	/* Below the tasks there is no "current": the context stands for its name. */
+	quire_log(q, 4, "context-%u: page allocation failure: order:%u, mode:%#x(%s), nodemask=(null)", port_ctx()->id,
+		  ac->order, ac->gfp, gfp_flags_string(ac->gfp, flags, sizeof(flags)));
+	quire_log(q, 4, "CPU: %u caller: %p", port_cpu(), ac->caller);
+	show_mem(q);
+}
