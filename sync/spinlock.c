@@ -87,6 +87,9 @@ bool spin_trylock(struct spinlock *l)
 	}
 	if (__atomic_load_n(&l->word, __ATOMIC_RELAXED))
 		return false;
+	/* A long transaction that moves from CPU to CPU must leave room for the locks it waits for. */
+	if (l->rank == LOCK_RANK_CPU && c->nheld >= CTX_MAX_HELD - 4)
+		return false;
 	note_held(c, l);
 	if (owner_word_try(&l->word, c->id)) {
 		c->depth++;
