@@ -194,7 +194,7 @@ static struct folio *read_one(struct address_space *m, u64 index, u64 seq, int *
 	spin_lock(&q->lock);
 	*err = m->i_seq != seq ? -EAGAIN : filemap_lookup(m, index) ? -EEXIST : -ENOMEM;
 	if (*err == -ENOMEM)
-		folio = folio_alloc_hold(q, GFP_HIGHUSER_MOVABLE, 0);
+		folio = folio_alloc_hold(q, GFP_HIGHUSER_MOVABLE & ~__GFP_HIGHMEM, 0);
 	spin_unlock(&q->lock);
 	if (!folio)
 		return NULL;

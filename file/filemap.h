@@ -15,6 +15,8 @@
 struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order);
 /* Inside a transaction: the folio has found its owner; the reference that the hold stood for is the caller's. */
 void folio_unhold(struct quire *q, struct folio *folio);
+/* Clears a new folio unless its frames are known to be zero (__GFP_TELL_ZERO).  Best under no lock. */
+void folio_clear(struct quire *q, struct folio *folio);
 /* Under no lock: a held folio is not needed after all. */
 void folio_drop_held(struct quire *q, struct folio *folio);
 

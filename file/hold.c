@@ -37,6 +37,13 @@ void folio_unhold(struct quire *q, struct folio *folio)
 	c->parked[i - 1] = c->parked[--c->nparked];
 }
 
+void folio_clear(struct quire *q, struct folio *folio)
+{
+	if (!(folio->f.flags & FF_ZEROED))
+		port_clear_pages(frame_address(q, &folio->f), folio_nr_pages(folio));
+	folio->f.flags &= (u16)~FF_ZEROED;
+}
+
 void folio_drop_held(struct quire *q, struct folio *folio)
 {
 	spin_lock(&q->lock);

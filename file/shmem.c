@@ -47,10 +47,10 @@ static struct folio *shmem_alloc_hold(struct address_space *m, u64 index, u64 *b
 	} else if (!filemap_lookup(m, index)) {
 		order = shmem_order(m, index);
 		if (order)
-			folio = folio_alloc_hold(q, GFP_TRANSHUGE_LIGHT & ~__GFP_HIGHMEM, order);
+			folio = folio_alloc_hold(q, (GFP_TRANSHUGE_LIGHT & ~__GFP_HIGHMEM) | __GFP_TELL_ZERO, order);
 		if (!folio) {
 			order = 0;
-			folio = folio_alloc_hold(q, GFP_USER | __GFP_MOVABLE, 0);
+			folio = folio_alloc_hold(q, GFP_USER | __GFP_MOVABLE | __GFP_TELL_ZERO, 0);
 		}
 		if (!folio)
 			*err = -ENOMEM;
@@ -71,7 +71,7 @@ int shmem_fill(struct address_space *m, u64 index, bool *did_io)
 	folio = shmem_alloc_hold(m, index, &base, &err);
 	if (!folio)
 		return err;
-	port_clear_pages(frame_address(q, &folio->f), folio_nr_pages(folio));
+	folio_clear(q, folio);
 	spin_lock(&q->lock);
 	if (base + folio_nr_pages(folio) > shmem_pages_locked(m))
 		err = -EAGAIN; /* it was cut meanwhile */

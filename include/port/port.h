@@ -19,6 +19,7 @@ struct ctx;
 #define PORT_CAP_DIRECT_MAP BIT(2)   /* every frame has a kernel address */
 #define PORT_CAP_HOST_FILES BIT(3)   /* file folios are tokens: bytes live in the host's page cache */
 #define PORT_CAP_VIRGIN_ZERO BIT(4)  /* never-used frames read as zero */
+#define PORT_CAP_TBI BIT(5)          /* the MMU ignores the top byte of user addresses */
 u64 port_caps(const struct quire *q);
 
 /* ---- contexts and waiting ---- */

@@ -38,7 +38,7 @@ enum fault_result {
 	FAULT_KILLED,   /* the task is being killed (OOM): die at the next safe point */
 };
 struct fault_info {
-	int sig;        /* SIGSEGV 11 or SIGBUS 7 */
+	int sig;        /* SIGSEGV 11 or SIGBUS 7; SIGKILL 9 (code SI_KERNEL) for aborts Linux answers so */
 	int code;       /* SEGV_MAPERR 1, SEGV_ACCERR 2; BUS_ADRALN 1, BUS_ADRERR 2, BUS_OBJERR 3 */
 	u64 addr;
 };
@@ -56,6 +56,13 @@ long access_process_vm(struct mm_struct *mm, u64 addr, void *buf, size_t len, bo
 long access_process_vm_flags(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write, u32 flags);
 /* Makes [start, end) resident as MAP_POPULATE does.  0 or negative errno (first failure). */
 int mm_populate(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible);
+
+/* get_user_pages(2 of Linux's API): faults in and references the frames of n pages from addr (page aligned) on; pfns[i] each with
+ * one reference, to be given back by put_user_pages().  A pinned anonymous page stays where the mm sees it: it is made
+ * exclusive first.  Returns pages pinned, short at the first failure, or -EFAULT / -ENOMEM if there is none.  Token pages
+ * have no bytes in frames: -EOPNOTSUPP.  Under no lock. */
+long get_user_pages(struct mm_struct *mm, u64 addr, u32 n, bool write, u32 *pfns);
+void put_user_pages(struct quire *q, const u32 *pfns, u32 n, bool dirtied);
 
 /* Trace of the last fault, function by function, when q->trace_faults is set (quire lab). */
 struct fault_trace {

@@ -33,6 +33,7 @@ typedef u32 gfp_t;
 #define __GFP_HARDWALL ((gfp_t)0x100000)
 #define __GFP_THISNODE ((gfp_t)0x200000)
 #define __GFP_ACCOUNT ((gfp_t)0x400000)
+#define __GFP_TELL_ZERO ((gfp_t)0x800000)  /* ours: FF_ZEROED stays set if the bytes are known to be zero; who writes clears it */
 #define __GFP_RECLAIM (__GFP_DIRECT_RECLAIM | __GFP_KSWAPD_RECLAIM)
 
 #define GFP_ATOMIC (__GFP_HIGH | __GFP_KSWAPD_RECLAIM)

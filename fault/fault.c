@@ -1,0 +1,302 @@
+/*
+ * do_page_fault and the loop that runs one fault: see fault.h for the picture.
+ *
+ * Invariants of the loop: between two steps no lock is held and nothing is remembered about the address space; at most
+ * one folio is held (vmf->spare) and at most two files counted (need_file, spare_file), all given back before the loop ends;
+ * a verdict that means a signal was reached while no mapping call was at work on the mm.
+ */
+#include "fault.h"
+#include <sync.h>
+
+/* Calls of reclaim for one fault before it gives up; with an OOM killer below they end much earlier. */
+#define FAULT_MAX_RECLAIM 200u
+
+/* ---- one step ---- */
+
+static void fault_begin(struct vm_fault *vmf)
+{
+	vmf->tlb_used = false;
+	spin_lock(&vmf->mm->lock);
+}
+
+static void fault_end(struct vm_fault *vmf)
+{
+	if (vmf->tlb_used)
+		tlb_flush(&vmf->tlb);
+	spin_unlock(&vmf->mm->lock);
+	if (vmf->tlb_used)
+		tlb_finish_mmu(&vmf->tlb);
+}
+
+void fault_gather(struct vm_fault *vmf, u64 addr, u64 pages, pfn_t pfn, u32 refs)
+{
+	if (!vmf->tlb_used)
+		tlb_gather_mmu(&vmf->tlb, vmf->mm);
+	vmf->tlb_used = true;
+	tlb_remove(&vmf->tlb, addr, pages, pfn, refs);
+}
+
+enum vm_fault_reason fault_need_file(struct vm_fault *vmf, enum vm_fault_need need)
+{
+	file_get(vmf->vma->vm_file);
+	vmf->need_file = vmf->vma->vm_file;
+	vmf->need_random = vmf->vma->vm_flags & VM_RAND_READ;
+	return fault_retry(vmf, need);
+}
+
+/* May the access take place at all?  FORCE is ptrace's right: anything that mprotect could still allow. */
+bool fault_access_allowed(u32 flags, u64 vm_flags)
+{
+	if (flags & FAULT_FLAG_WRITE) {
+		if (vm_flags & VM_WRITE)
+			return true;
+		return (flags & FAULT_FLAG_FORCE) && (vm_flags & VM_MAYWRITE) && !(vm_flags & VM_SHARED);
+	}
+	if (flags & FAULT_FLAG_INSTRUCTION)
+		return vm_flags & VM_EXEC;
+	/* What may be written or executed may be read: no port of ours has execute-only memory. */
+	if (vm_flags & VM_ACCESS_FLAGS)
+		return true;
+	return (flags & FAULT_FLAG_FORCE) && (vm_flags & VM_MAYREAD);
+}
+
+static enum vm_fault_reason fault_step_vma(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = find_vma(vmf->mm, vmf->far);
+
+	if (!vma)
+		return VM_FAULT_BADMAP;
+	if (unlikely(vma_start(vma) > vmf->far)) {
+		if (!(vma->vm_flags & VM_GROWSDOWN))
+			return VM_FAULT_BADMAP;
+		return fault_retry(vmf, NEED_STACK);
+	}
+	if (!fault_access_allowed(vmf->flags, vma->vm_flags))
+		return VM_FAULT_BADACCESS;
+	vmf->vma = vma;
+	return handle_mm_fault(vmf);
+}
+
+/* Is another context in the middle of a mapping call?  A plain load: it may be out of date the next moment, but what such a
+ * call changes it changes under mm->lock, which we hold. */
+static bool mapping_call_runs(struct mm_struct *mm)
+{
+	return __atomic_load_n(&mm->mmap_lock.word, __ATOMIC_RELAXED) && !mutex_is_held(&mm->mmap_lock);
+}
+
+static enum vm_fault_reason fault_step(struct vm_fault *vmf)
+{
+	enum vm_fault_reason r;
+
+	if (unlikely(mm_range_busy(vmf->mm, vmf->address)) && !mutex_is_held(&vmf->mm->mmap_lock))
+		return fault_retry(vmf, NEED_MM_IDLE);
+	r = fault_step_vma(vmf);
+	if (unlikely(r == VM_FAULT_BADMAP || r == VM_FAULT_BADACCESS) && mapping_call_runs(vmf->mm))
+		return fault_retry(vmf, NEED_MM_IDLE);
+	return r;
+}
+
+/* Linux counts a fault when it is over, and in the task only if it was of use and a real access. */
+static void fault_account(struct vm_fault *vmf, enum vm_fault_reason r)
+{
+	struct quire *q = vmf->q;
+
+	if (r == VM_FAULT_RETRY || (vmf->flags & FAULT_FLAG_REMOTE))
+		return;
+	if (r == VM_FAULT_DONE) {
+		vmf->mm->min_flt += !vmf->major;
+		vmf->mm->maj_flt += vmf->major;
+	}
+	spin_lock(&q->lock);
+	count_vm_event(q, PGFAULT);
+	if (vmf->major)
+		count_vm_event(q, PGMAJFAULT);
+	spin_unlock(&q->lock);
+}
+
+/* ---- what a step needed ---- */
+
+/* Did the OOM killer choose a task on this mm?  Then nobody should wait for memory on its behalf. */
+static bool mm_is_oom_victim(struct mm_struct *mm)
+{
+	struct task *t;
+	bool victim = false;
+
+	spin_lock(&mm->q->tasks.lock);
+	for (t = mm->q->tasks.first; t && !victim; t = t->next)
+		victim = t->mm == mm && t->oom_victim;
+	spin_unlock(&mm->q->tasks.lock);
+	return victim;
+}
+
+static enum vm_fault_reason serve_memory(struct vm_fault *vmf)
+{
+	struct quire *q = vmf->q;
+
+	FAULT_TRACE(q, "try_to_free_pages");
+	if (mm_is_oom_victim(vmf->mm) || vmf->tries++ >= FAULT_MAX_RECLAIM)
+		return VM_FAULT_OOM;
+	if (q->hooks.try_to_free_pages && q->hooks.try_to_free_pages(q, GFP_HIGHUSER_MOVABLE, 0))
+		return VM_FAULT_RETRY;
+	if (q->hooks.out_of_memory && !q->hooks.out_of_memory(q, GFP_HIGHUSER_MOVABLE, 0))
+		return VM_FAULT_RETRY;
+	return VM_FAULT_OOM;
+}
+
+static enum vm_fault_reason serve_page_cache(struct vm_fault *vmf)
+{
+	bool did_io = false;
+	int err;
+
+	err = filemap_fill(vmf->need_file->mapping, vmf->pgoff, vmf->need_random ? RA_RANDOM : RA_NORMAL, &did_io);
+	vmf->major |= did_io;
+	if (!err || err == -EAGAIN)
+		return VM_FAULT_RETRY;
+	return err == -ENOMEM ? serve_memory(vmf) : VM_FAULT_SIGBUS;
+}
+
+static enum vm_fault_reason serve_clear(struct vm_fault *vmf)
+{
+	folio_clear(vmf->q, vmf->spare);
+	vmf->spare_state = SPARE_CLEAR;
+	return VM_FAULT_RETRY;
+}
+
+/* Fills the spare with a page of a file whose bytes are the host's.  What lies behind the end of the file is zero. */
+static enum vm_fault_reason serve_bytes(struct vm_fault *vmf)
+{
+	struct address_space *m = vmf->need_file->mapping;
+	u8 *va = frame_address(vmf->q, &vmf->spare->f);
+	u64 off = vmf->pgoff << PAGE_SHIFT;
+	size_t done = 0;
+	long n;
+
+	while (done < PAGE_SIZE) {
+		n = port_should_fail(vmf->q, FAIL_IO) ? -EIO : m->ops->copy_out(m, off + done, va + done, PAGE_SIZE - done);
+		if (n < 0 || (!n && !done))
+			return VM_FAULT_SIGBUS;
+		if (!n)
+			break;
+		done += (size_t)n;
+	}
+	memset(va + done, 0, PAGE_SIZE - done);
+	vmf->spare->f.flags &= (u16)~FF_ZEROED;
+	vmf->spare_state = SPARE_BYTES;
+	vmf->spare_pgoff = vmf->pgoff;
+	/* The file stays counted as long as its bytes are held, so that its mapping's address means this file. */
+	if (vmf->spare_file)
+		file_put(vmf->spare_file);
+	vmf->spare_file = vmf->need_file;
+	vmf->need_file = NULL;
+	return VM_FAULT_RETRY;
+}
+
+static enum vm_fault_reason serve_need(struct vm_fault *vmf)
+{
+	switch (vmf->need) {
+	case NEED_MEMORY:
+		return serve_memory(vmf);
+	case NEED_PAGE_CACHE:
+		return serve_page_cache(vmf);
+	case NEED_CLEAR:
+		return serve_clear(vmf);
+	case NEED_BYTES:
+		return serve_bytes(vmf);
+	case NEED_STACK:
+		FAULT_TRACE(vmf->q, "expand_stack");
+		return expand_stack(vmf->mm, vmf->address) ? VM_FAULT_BADMAP : VM_FAULT_RETRY;
+	case NEED_MM_IDLE:
+		mm_wait_busy(vmf->mm);
+		return VM_FAULT_RETRY;
+	case NEED_NOTHING:
+		port_relax();
+		return VM_FAULT_RETRY;
+	}
+	BUG();
+}
+
+static enum vm_fault_reason fault_service(struct vm_fault *vmf)
+{
+	enum vm_fault_reason r = serve_need(vmf);
+
+	if (vmf->need_file)
+		file_put(vmf->need_file);
+	vmf->need_file = NULL;
+	return r;
+}
+
+/* ---- the loop ---- */
+
+enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 far, u32 flags)
+{
+	enum vm_fault_reason r;
+
+	vmf->mm = mm;
+	vmf->q = mm->q;
+	vmf->far = far;
+	vmf->address = far & PAGE_MASK;
+	vmf->flags = flags;
+	vmf->need_file = NULL;
+	vmf->spare = NULL;
+	vmf->spare_file = NULL;
+	vmf->major = false;
+	vmf->tries = 0;
+	do {
+		fault_begin(vmf);
+		r = fault_step(vmf);
+		fault_account(vmf, r);
+		fault_end(vmf);
+		if (r == VM_FAULT_RETRY)
+			r = fault_service(vmf);
+		else
+			break;
+	} while (r == VM_FAULT_RETRY);
+	if (unlikely(vmf->spare))
+		spare_drop(vmf);
+	if (unlikely(vmf->spare_file))
+		file_put(vmf->spare_file);
+	return r;
+}
+
+static u32 fault_flags(u32 esr)
+{
+	u32 ec = esr >> ESR_EC_SHIFT, flags = 0;
+
+	if (ec == ESR_EC_DABT_LOW || ec == ESR_EC_IABT_LOW)
+		flags |= FAULT_FLAG_USER;
+	if (ec == ESR_EC_IABT_LOW || ec == ESR_EC_IABT_CUR)
+		flags |= FAULT_FLAG_INSTRUCTION;
+	else if ((esr & ESR_WNR) && !(esr & ESR_CM)) /* cache maintenance reports itself as a write, but reads */
+		flags |= FAULT_FLAG_WRITE;
+	return flags;
+}
+
+enum fault_result do_page_fault(struct mm_struct *mm, u64 far, u32 esr, struct fault_info *info)
+{
+	u32 flags = fault_flags(esr);
+	struct vm_fault vmf;
+
+	FAULT_TRACE(mm->q, "do_page_fault");
+	/* The kernel never executes user memory. */
+	if ((flags & (FAULT_FLAG_INSTRUCTION | FAULT_FLAG_USER)) == FAULT_FLAG_INSTRUCTION)
+		return FAULT_FIXUP;
+	switch (fault_run(&vmf, mm, far, flags)) {
+	case VM_FAULT_DONE:
+		return FAULT_OK;
+	case VM_FAULT_OOM:
+		return FAULT_KILLED;
+	case VM_FAULT_SIGBUS:
+		info->sig = SIGBUS_NO;
+		info->code = BUS_ADRERR;
+		break;
+	case VM_FAULT_BADACCESS:
+		info->sig = SIGSEGV_NO;
+		info->code = SEGV_ACCERR;
+		break;
+	default:
+		info->sig = SIGSEGV_NO;
+		info->code = SEGV_MAPERR;
+	}
+	info->addr = far;
+	return flags & FAULT_FLAG_USER ? FAULT_SIGNAL : FAULT_FIXUP;
+}

@@ -1,0 +1,262 @@
+/*
+ * The kernel's access to user memory by page tables: access_process_vm, get_user_pages, mm_populate.
+ *
+ * A page is looked at under mm->lock; if its entry does not allow the access the fault path is run for it, as if
+ * the program itself had touched it (but nothing is counted as a fault, as on Linux), and it is looked at again.
+ * Bytes are copied with no lock held, on a reference.
+ *
+ * A write that races with a fork or another copy-on-write could land in a frame that the mm no longer sees; so
+ * after a write the entry is looked at once more, and the write is repeated if it has changed.
+ *
+ * Locks: mm->lock to look, q->lock inside to take references; none while copying or faulting.
+ */
+#include "fault.h"
+
+/* One page as the kernel reaches it.  Exactly one of folio and file is set, or neither: the zero page. */
+struct user_page {
+	struct folio *folio; /* a reference is held */
+	u8 *va;              /* kernel address of the page */
+	pfn_t pfn;
+	struct file *file;   /* token: counted; bytes at pgoff by its operations */
+	u64 pgoff;
+};
+
+/* Would the MMU let this access through, or FORCE in its place? */
+static bool entry_allows(pte_t p, u32 flags, u64 vm_flags)
+{
+	if (!pte_present(p) || !pte_young(p))
+		return false;
+	if (!(flags & FAULT_FLAG_WRITE))
+		return true;
+	if (pte_special(p))
+		return false;
+	/* A private copy in a VMA that is not writable itself: exclusive and dirty is what the fault path leaves. */
+	return pte_dirty(p) && (pte_write(p) || ((flags & FAULT_FLAG_FORCE) && !(vm_flags & VM_WRITE) && pte_excl(p)));
+}
+
+/* Takes what is needed to reach the page behind entry p.  Under mm->lock. */
+static void take_page(struct mm_struct *mm, struct vm_area_struct *vma, u64 addr, pte_t p, struct user_page *up)
+{
+	struct quire *q = mm->q;
+	struct address_space *m;
+	struct folio *folio;
+
+	*up = (struct user_page){ .pfn = pte_pfn(p), .va = frame_address(q, pfn_to_frame(q, pte_pfn(p))) };
+	if (pte_special(p))
+		return;
+	folio = pte_folio(mm, p);
+	m = folio_mapping(folio);
+	if (m && mapping_is_token(m)) {
+		up->file = vma->vm_file;
+		up->pgoff = linear_page_index(vma, addr);
+		file_get(up->file);
+		return;
+	}
+	up->folio = folio;
+	spin_lock(&q->lock);
+	folio_get(folio, 1);
+	spin_unlock(&q->lock);
+}
+
+/* 0 and *up; -EAGAIN: fault it in; -EFAULT: not allowed. */
+static int try_page(struct mm_struct *mm, u64 addr, u32 flags, struct user_page *up)
+{
+	struct vm_area_struct *vma;
+	pte_t *slot, p;
+	int err = -EAGAIN;
+
+	spin_lock(&mm->lock);
+	vma = vma_lookup(mm, addr);
+	slot = vma ? pte_lookup(mm, addr & PAGE_MASK) : NULL;
+	p = slot ? pte_read(slot) : __pte(0);
+	if (vma && (vma->vm_flags & (VM_PFNMAP | VM_IO)))
+		err = -EFAULT;
+	else if (vma && fault_access_allowed(flags, vma->vm_flags) && entry_allows(p, flags, vma->vm_flags)) {
+		take_page(mm, vma, addr & PAGE_MASK, p, up);
+		err = 0;
+	}
+	spin_unlock(&mm->lock);
+	return err;
+}
+
+static void put_page(struct quire *q, struct user_page *up)
+{
+	if (up->file)
+		file_put(up->file);
+	if (!up->folio)
+		return;
+	spin_lock(&q->lock);
+	folio_put(q, up->folio, 1);
+	spin_unlock(&q->lock);
+}
+
+static int reason_to_errno(enum vm_fault_reason r)
+{
+	return r == VM_FAULT_DONE ? 0 : r == VM_FAULT_OOM ? -ENOMEM : -EFAULT;
+}
+
+/* The page of addr, faulted in.  0 and *up (to be put), or -EFAULT, -ENOMEM. */
+static int get_page(struct mm_struct *mm, u64 addr, u32 flags, struct user_page *up)
+{
+	struct vm_fault vmf;
+	int err;
+
+	while ((err = try_page(mm, addr, flags, up)) == -EAGAIN) {
+		err = reason_to_errno(fault_run(&vmf, mm, addr, flags));
+		if (err)
+			break;
+	}
+	return err;
+}
+
+/* Does the entry of addr still lead to the page written to? */
+static bool still_there(struct mm_struct *mm, u64 addr, const struct user_page *up)
+{
+	pte_t *slot;
+	bool same;
+
+	spin_lock(&mm->lock);
+	slot = pte_lookup(mm, addr & PAGE_MASK);
+	same = slot && pte_present(pte_read(slot)) && pte_pfn(pte_read(slot)) == up->pfn;
+	spin_unlock(&mm->lock);
+	return same;
+}
+
+/* Bytes inside one page.  1 = done, 0 = look again, or negative errno. */
+static long copy_page_part(struct mm_struct *mm, u64 addr, u8 *buf, size_t n, u32 flags)
+{
+	u64 in = addr & (PAGE_SIZE - 1);
+	bool write = flags & FAULT_FLAG_WRITE;
+	struct user_page up;
+	long r = get_page(mm, addr, flags, &up);
+
+	if (r)
+		return r;
+	r = 1;
+	if (up.file) {
+		struct address_space *m = up.file->mapping;
+		u64 off = (up.pgoff << PAGE_SHIFT) + in;
+
+		r = write ? m->ops->copy_in(m, off, buf, n) : m->ops->copy_out(m, off, buf, n);
+		if (!write && r >= 0)
+			memset(buf + r, 0, n - (size_t)r); /* the rest of the file's last page */
+		r = r < 0 ? -EFAULT : 1;
+	} else if (write) {
+		memcpy(up.va + in, buf, n);
+		r = still_there(mm, addr, &up);
+	} else {
+		memcpy(buf, up.va + in, n);
+	}
+	put_page(mm->q, &up);
+	return r;
+}
+
+long access_process_vm_flags(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write, u32 flags)
+{
+	u32 ff = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0) | (flags & ACCESS_FORCE ? FAULT_FLAG_FORCE : 0);
+	size_t done = 0;
+	long r = 1;
+
+	if (addr + len < addr || addr + len > mm->task_size)
+		len = addr < mm->task_size ? mm->task_size - addr : 0;
+	if (!len)
+		return addr < mm->task_size ? 0 : -EFAULT;
+	while (done < len && r >= 0) {
+		size_t n = MIN(PAGE_SIZE - ((addr + done) & (PAGE_SIZE - 1)), len - done);
+
+		r = copy_page_part(mm, addr + done, (u8 *)buf + done, n, ff);
+		if (r > 0)
+			done += n;
+	}
+	return done ? (long)done : r;
+}
+
+long access_process_vm(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write)
+{
+	return access_process_vm_flags(mm, addr, buf, len, write, 0);
+}
+
+long get_user_pages(struct mm_struct *mm, u64 addr, u32 n, bool write, u32 *pfns)
+{
+	/* Also for reading: a pin on a page shared copy-on-write would lose sight of it at the next write. */
+	u32 flags = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0), i;
+	int err = 0;
+
+	for (i = 0; i < n; i++) {
+		struct user_page up;
+
+		err = get_page(mm, addr + ((u64)i << PAGE_SHIFT), flags, &up);
+		if (!err && !up.folio) {
+			put_page(mm->q, &up);
+			err = up.file ? -EOPNOTSUPP : -EFAULT;
+		}
+		if (err)
+			break;
+		pfns[i] = up.pfn;
+	}
+	return i ? (long)i : err;
+}
+
+void put_user_pages(struct quire *q, const u32 *pfns, u32 n, bool dirtied)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		struct folio *folio = pfn_folio(q, pfns[i]);
+
+		spin_lock(&q->lock);
+		if (dirtied)
+			folio_mark_dirty(folio);
+		folio_put(q, folio, 1);
+		spin_unlock(&q->lock);
+	}
+}
+
+/* ---- populate ---- */
+
+/* First page of [addr, end) whose entry does not allow the access yet; looks at no more than one table's worth. */
+static u64 skip_present(struct mm_struct *mm, u64 addr, u64 end, u32 flags, u64 vm_flags)
+{
+	u64 stop = MIN(end, ALIGN_DOWN(addr, PMD_SIZE) + PMD_SIZE);
+	pte_t *slot = pte_lookup(mm, addr);
+
+	for (; slot && addr < stop && entry_allows(pte_read(slot), flags, vm_flags); slot++)
+		addr += PAGE_SIZE;
+	return addr;
+}
+
+/* What there is to do next in [*addr, end).  Returns false at the end; *flags says how to touch *addr, 0 = go on looking. */
+static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, bool write_if_possible, u32 *flags)
+{
+	struct vm_area_struct *vma;
+	bool more = false;
+
+	spin_lock(&mm->lock);
+	*flags = 0;
+	vma = *addr < end ? find_vma(mm, *addr) : NULL;
+	if (vma && vma_start(vma) < end) {
+		bool cow_write = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE && write_if_possible;
+		u32 want = FAULT_FLAG_REMOTE | (cow_write ? FAULT_FLAG_WRITE : 0);
+		u64 from = MAX(*addr, vma_start(vma)), to = MIN(end, vma_end(vma));
+
+		more = true;
+		*addr = vma->vm_flags & (VM_PFNMAP | VM_IO) ? to : skip_present(mm, from, to, want, vma->vm_flags);
+		if (*addr == from)
+			*flags = want;
+	}
+	spin_unlock(&mm->lock);
+	return more;
+}
+
+int mm_populate(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible)
+{
+	u64 addr = start & PAGE_MASK;
+	struct vm_fault vmf;
+	int err = 0;
+	u32 flags;
+
+	while (!err && populate_next(mm, &addr, end, write_if_possible, &flags))
+		if (flags)
+			err = reason_to_errno(fault_run(&vmf, mm, addr, flags));
+	return err;
+}

@@ -1,0 +1,73 @@
+/*
+ * vmf->spare: a folio taken in one step, prepared with no lock held, installed by a later step.
+ *
+ * It is for one block of one address space (spare_base, order) and one content (spare_state); a step that turns out
+ * to need something else - the VMA was changed, memory became short - gives it back and starts over.
+ * Locks: all but spare_drop() run inside a step (mm->lock held).
+ */
+#include "fault.h"
+
+static bool spare_fits(const struct vm_fault *vmf, u64 base, unsigned order, enum spare_state state)
+{
+	if (vmf->spare_base != base || folio_order(vmf->spare) != order || vmf->spare_state != state)
+		return false;
+	if (state != SPARE_BYTES)
+		return true;
+	return vmf->spare_file->mapping == vmf->vma->vm_file->mapping && vmf->spare_pgoff == vmf->pgoff;
+}
+
+void spare_give_back(struct vm_fault *vmf)
+{
+	struct quire *q = vmf->q;
+
+	spin_lock(&q->lock);
+	folio_unhold(q, vmf->spare);
+	folio_put(q, vmf->spare, 1);
+	spin_unlock(&q->lock);
+	vmf->spare = NULL;
+}
+
+struct folio *spare_for(struct vm_fault *vmf, u64 base, unsigned order, enum spare_state state)
+{
+	if (likely(!vmf->spare))
+		return NULL;
+	if (spare_fits(vmf, base, order, state))
+		return vmf->spare;
+	spare_give_back(vmf);
+	return NULL;
+}
+
+bool spare_alloc(struct vm_fault *vmf, u64 base, unsigned order)
+{
+	vmf->spare = folio_alloc_hold(vmf->q, (order ? GFP_FAULT_LARGE : GFP_FAULT) | __GFP_TELL_ZERO, order);
+	vmf->spare_state = SPARE_RAW;
+	vmf->spare_base = base;
+	return vmf->spare != NULL;
+}
+
+struct folio *spare_take(struct vm_fault *vmf)
+{
+	struct folio *folio = vmf->spare;
+
+	/* folio_unhold() moves the last entry of ctx->parked[] down: no gather may have begun above it. */
+	DEBUG_ON(vmf->tlb_used);
+	folio_unhold(vmf->q, folio);
+	vmf->spare = NULL;
+	return folio;
+}
+
+void spare_drop(struct vm_fault *vmf)
+{
+	folio_drop_held(vmf->q, vmf->spare);
+	vmf->spare = NULL;
+}
+
+bool memory_allows(struct quire *q, unsigned order)
+{
+	u64 free = nr_free_pages(q), total = totalram_pages(q);
+
+	/* "Ample": an eighth of RAM is free for 2 MiB, a sixteenth for less; and reclaim is far away in either case. */
+	if (order >= PMD_ORDER)
+		return free >= total / 8 + (1ul << (order + 2));
+	return free >= total / 16 + (1ul << (order + 2));
+}
