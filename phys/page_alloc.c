@@ -76,6 +76,8 @@ static inline struct frame *finish_alloc(struct quire *q, gfp_t gfp, struct fram
 		debug_alloc(q, f, order, flags, caller);
 	if (gfp & __GFP_ZERO && !(flags & FF_ZEROED))
 		clear_block(q, f, order);
+	if (gfp & __GFP_TELL_ZERO)
+		f->flags |= flags & FF_ZEROED;
 	return f;
 }
 
