@@ -139,7 +139,7 @@ static void cache_unlink(struct quire *q, struct kmem_cache *c)
 
 static bool sane_cache(const char *name, size_t size, size_t align)
 {
-	return name && name[0] && size >= 1 && size <= KMALLOC_MAX_SIZE / 4 && align <= PAGE_SIZE &&
+	return name && name[0] && size >= 1 && size <= KMALLOC_MAX_SIZE / 4 && align <= 8 * PAGE_SIZE &&
 	       (align & (align - 1)) == 0;
 }
 
