@@ -62,6 +62,7 @@ struct quire {
 	u64 committed_pages;             /* Committed_AS */
 	u64 shmem_last_ino;              /* inode numbers of shmem objects */
 	struct frame_list lru_inactive_file, lru_active_file, lru_inactive_anon, lru_active_anon, lru_unevictable;
+	u64 nr_dirty_pages, nr_writeback_pages; /* of frame-backed files; file/ */
 	u64 nr_lru_pages[NR_LRU_LISTS];  /* pages (not folios) on those lists; file/lru.c */
 	u64 total_swap_pages, nr_free_swap_pages, nr_swapcache_pages; /* swap/ */
 	u64 vm_events[96];               /* enum vm_event_item, quire/vmstat.h */

@@ -1,0 +1,12 @@
+/* What proc/maps.c and proc/smaps.c share. */
+#ifndef QUIRE_PROC_MAPS_H
+#define QUIRE_PROC_MAPS_H
+#include <mm/mm.h>
+#include "proc.h"
+
+/* One line of maps, with its newline.  Under mm->lock. */
+void proc_vma_line(struct mm_struct *mm, struct vm_area_struct *vma, struct fmt_buf *out);
+/* Its first part, up to column 73 where names begin: for lines that stand for more than one VMA. */
+void proc_vma_prefix(struct fmt_buf *out, u64 start, u64 end, u64 vm_flags, u64 offset, u64 dev, u64 ino);
+
+#endif
