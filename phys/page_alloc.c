@@ -69,6 +69,7 @@ static void clear_block(struct quire *q, struct frame *f, unsigned order)
 		q->hooks.clear_highpages(q, f, 1u << order);
 }
 
+/* Once the block is the caller's: checks and books when debugging, and clears what is not known to be zero. */
 static inline struct frame *finish_alloc(struct quire *q, gfp_t gfp, struct frame *f, unsigned order, u16 flags,
 					 void *caller)
 {
@@ -296,48 +297,72 @@ static struct frame *alloc_slowpath(struct quire *q, const struct alloc_context 
 
 /* ---- allocation ---- */
 
-/* From the CPU's list, filled if a zone is above its low watermark.  NULL also if the slots are busy. */
-static inline struct frame *alloc_pcp(struct quire *q, const struct alloc_context *ac, struct phys_cpu *c, u16 *flags)
+/* Slot held: a block of the CPU's list if it has one. */
+static inline struct frame *alloc_from_list(struct quire *q, struct phys_cpu *c, unsigned highest, unsigned pi,
+					    unsigned order, u16 *flags)
 {
-	unsigned pi = (unsigned)pcp_order_index(ac->order) * MIGRATE_PCPTYPES + ac->mt;
-	struct per_cpu_pages *pcp = &c->pcp[c->cur_zone[ac->highest]];
-	struct frame *f = pcp_pop(q, pcp, pi, ac->order);
+	struct per_cpu_pages *pcp = &c->pcp[c->cur_zone[highest]];
+	struct frame *f = pcp_pop(q, pcp, pi, order);
 
 	if (likely(f)) {
 		pcp->lists[pi].nr_alloc++;
-	} else {
-		spin_lock(&q->lock);
-		f = get_page_from_freelist(q, c, ac, WMARK_LOW);
-		spin_unlock(&q->lock);
+		*flags = prep_new_page(f, order);
 	}
+	return f;
+}
+
+/* Slot held: fills the CPU's list if a zone is above its low watermark, and takes one. */
+static struct frame *alloc_refill(struct quire *q, const struct alloc_context *ac, struct phys_cpu *c, u16 *flags)
+{
+	struct frame *f;
+
+	spin_lock(&q->lock);
+	f = get_page_from_freelist(q, c, ac, WMARK_LOW);
+	spin_unlock(&q->lock);
 	if (f)
 		*flags = prep_new_page(f, ac->order);
 	return f;
 }
 
-static inline struct frame *alloc_pages_inline(struct quire *q, gfp_t gfp, unsigned order, void *caller)
+/* Everything but a hit on the CPU's list.  c: the slot, held, whose list was empty; or NULL. */
+static __attribute__((noinline)) struct frame *alloc_missed(struct quire *q, gfp_t gfp, unsigned order, void *caller,
+							     struct phys_cpu *c)
 {
 	struct alloc_context ac = { gfp, order, gfp_migratetype(q, gfp), gfp_zone(q, gfp), caller };
-	struct frame *f = NULL;
-	struct phys_cpu *c;
+	struct frame *f;
 	u16 flags = 0;
 
 	if (unlikely(order > MAX_ORDER))
 		return NULL;
-	if (unlikely(port_should_fail(q, FAIL_PAGE)) && !(gfp & __GFP_NOFAIL))
-		return NULL;
-	c = pcp_order_index(order) >= 0 ? slot_get(q) : NULL;
-	if (likely(c)) {
-		f = alloc_pcp(q, &ac, c, &flags);
+	if (c) {
+		f = alloc_refill(q, &ac, c, &flags);
 		spin_unlock(&c->lock);
 	} else {
 		f = try_freelists(q, &ac, WMARK_LOW, &flags);
 	}
-	if (unlikely(!f)) {
+	if (!f)
 		f = alloc_slowpath(q, &ac, &flags);
-		if (!f)
-			return NULL;
-	}
+	return f ? finish_alloc(q, gfp, f, order, flags, caller) : NULL;
+}
+
+static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(struct quire *q, gfp_t gfp, unsigned order,
+									      void *caller)
+{
+	int oi = pcp_order_index(order);
+	struct phys_cpu *c = NULL;
+	struct frame *f;
+	u16 flags;
+
+	if (unlikely(port_should_fail(q, FAIL_PAGE)) && !(gfp & __GFP_NOFAIL))
+		return NULL;
+	if (oi >= 0)
+		c = slot_get(q);
+	if (unlikely(!c))
+		return alloc_missed(q, gfp, order, caller, NULL);
+	f = alloc_from_list(q, c, gfp_zone(q, gfp), (unsigned)oi * MIGRATE_PCPTYPES + gfp_migratetype(q, gfp), order, &flags);
+	if (unlikely(!f))
+		return alloc_missed(q, gfp, order, caller, c);
+	spin_unlock(&c->lock);
 	return finish_alloc(q, gfp, f, order, flags, caller);
 }
 
@@ -361,7 +386,9 @@ static unsigned bulk_from_slot(struct quire *q, const struct alloc_context *ac, 
 	if (!c)
 		return 0;
 	while (got < n && got < ARRAY_SIZE(flags)) {
-		out[got] = alloc_pcp(q, ac, c, &flags[got]);
+		out[got] = alloc_from_list(q, c, ac->highest, ac->mt, 0, &flags[got]);
+		if (!out[got])
+			out[got] = alloc_refill(q, ac, c, &flags[got]);
 		if (!out[got])
 			break;
 		got++;
@@ -441,7 +468,7 @@ static inline void free_to_slot(struct quire *q, struct phys_cpu *c, struct fram
 		pcp_trim(q, c, zi);
 }
 
-static inline void free_pages_inline(struct quire *q, struct frame *f, unsigned order, void *caller)
+static inline __attribute__((always_inline)) void free_pages_inline(struct quire *q, struct frame *f, unsigned order, void *caller)
 {
 	struct phys_cpu *c;
 	u16 flags;

@@ -19,16 +19,17 @@
 /* Frames given back in one transaction: at most about 60 stores each. */
 #define DRAIN_STEP 64
 
-struct phys_cpu *slot_get(struct quire *q)
+struct phys_cpu *slot_get_other(struct quire *q, unsigned cpu)
 {
-	u32 n = q->cfg.nr_cpus, cpu = port_cpu(), i;
+	u32 n = q->cfg.nr_cpus, i;
 
-	for (i = 0; i < SLOT_TRIES && i < n; i++) {
-		struct phys_cpu *c = &q->phys.cpus[cpu];
+	for (i = 1; i < SLOT_TRIES && i < n; i++) {
+		struct phys_cpu *c;
 
-		if (likely(spin_trylock(&c->lock)))
-			return c;
 		cpu = cpu + 1 == n ? 0 : cpu + 1;
+		c = &q->phys.cpus[cpu];
+		if (spin_trylock(&c->lock))
+			return c;
 	}
 	return NULL;
 }

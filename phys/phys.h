@@ -188,8 +188,16 @@ static inline unsigned pcp_list_order(unsigned pi)
 {
 	return pi / MIGRATE_PCPTYPES == NR_PCP_ORDERS - 1 ? PMD_ORDER : pi / MIGRATE_PCPTYPES;
 }
+/* The neighbours of a busy slot, one after the other. */
+struct phys_cpu *slot_get_other(struct quire *q, unsigned cpu);
 /* The caller's slot or a neighbour's, locked; NULL if all tried were busy. */
-struct phys_cpu *slot_get(struct quire *q);
+static inline struct phys_cpu *slot_get(struct quire *q)
+{
+	unsigned cpu = port_cpu();
+	struct phys_cpu *c = &q->phys.cpus[cpu];
+
+	return likely(spin_trylock(&c->lock)) ? c : slot_get_other(q, cpu);
+}
 /* Slot and q->lock held: fills list pi of the zone from the buddy lists and takes the first block off again (its
  * tails are set).  NULL if the zone gave nothing. */
 struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, unsigned pi, u32 alloc_flags);

@@ -75,9 +75,9 @@ void spin_lock(struct spinlock *l)
 	c->depth++;
 }
 
-bool spin_trylock(struct spinlock *l)
+/* A context that holds something already.  Rare for CPU slots, and kept out of their way. */
+static bool trylock_nested(struct ctx *c, struct spinlock *l)
 {
-	struct ctx *c = port_ctx();
 	struct held_lock *h = find_held(c, l);
 
 	if (h) {
@@ -85,8 +85,6 @@ bool spin_trylock(struct spinlock *l)
 		c->depth++;
 		return true;
 	}
-	if (__atomic_load_n(&l->word, __ATOMIC_RELAXED))
-		return false;
 	/* A long transaction that moves from CPU to CPU must leave room for the locks it waits for. */
 	if (l->rank == LOCK_RANK_CPU && c->nheld >= CTX_MAX_HELD - 4)
 		return false;
@@ -99,6 +97,38 @@ bool spin_trylock(struct spinlock *l)
 	return false;
 }
 
+/* This and spin_unlock() of the only lock are the hot path of every per-CPU list: no calls, no loops. */
+bool spin_trylock(struct spinlock *l)
+{
+	struct ctx *c = port_ctx();
+	u32 expected = 0;
+
+	if (unlikely(c->nheld))
+		return trylock_nested(c, l);
+	if (__atomic_load_n(&l->word, __ATOMIC_RELAXED))
+		return false;
+	c->held[0].lock = l;
+	c->held[0].depth = 1;
+	compiler_barrier();
+	WRITE_ONCE(c->nheld, 1);
+	compiler_barrier();
+	if (likely(__atomic_compare_exchange_n(&l->word, &expected, c->id, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))) {
+		c->depth = 1;
+		return true;
+	}
+	WRITE_ONCE(c->nheld, 0);
+	return false;
+}
+
+/* CPU slots are never waited for, so they have nobody to wake and a plain store frees them. */
+static inline void release_word(struct spinlock *l)
+{
+	if (l->rank == LOCK_RANK_CPU)
+		__atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
+	else
+		owner_word_unlock(&l->word);
+}
+
 /* The transaction is over: forget how to undo it, then let others in. */
 static void commit(struct ctx *c)
 {
@@ -108,21 +138,38 @@ static void commit(struct ctx *c)
 	while (c->nheld) {
 		u32 i = c->nheld - 1;
 
-		owner_word_unlock(&c->held[i].lock->word);
+		release_word(c->held[i].lock);
 		compiler_barrier();
 		WRITE_ONCE(c->nheld, i);
 	}
 }
 
-void spin_unlock(struct spinlock *l)
+static void unlock_nested(struct ctx *c, struct spinlock *l)
 {
-	struct ctx *c = port_ctx();
 	struct held_lock *h = find_held(c, l);
 
 	BUG_ON(!h || !h->depth);
 	h->depth--;
 	if (--c->depth == 0)
 		commit(c);
+}
+
+void spin_unlock(struct spinlock *l)
+{
+	struct ctx *c = port_ctx();
+
+	if (unlikely(c->nheld != 1 || c->held[0].lock != l || c->held[0].depth != 1)) {
+		unlock_nested(c, l);
+		return;
+	}
+	c->held[0].depth = 0;
+	c->depth = 0;
+	compiler_barrier();
+	WRITE_ONCE(c->log_len, 0);
+	compiler_barrier();
+	release_word(l);
+	compiler_barrier();
+	WRITE_ONCE(c->nheld, 0);
 }
 
 bool spin_is_held(const struct spinlock *l)
