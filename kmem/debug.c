@@ -95,6 +95,8 @@ void slab_report(struct quire *q, struct kmem_cache *c, struct frame *s, const v
 	quire_log(q, 3, "-----------------------------------------------------------------------------");
 	if (caller)
 		quire_log(q, 3, "Caller 0x%lx", (unsigned long)caller);
+	else if (!c->track)
+		quire_log(q, 3, "Caller not known; caches with SLAB_STORE_USER, and machines with debug_owner, remember it");
 	quire_log(q, 3, "Slab 0x%lx objects=%u used=%u pfn=%u", (unsigned long)(uintptr_t)slab_base(q, s),
 		  slab_get(s, SLAB_OBJECTS_SHIFT), slab_get(s, SLAB_INUSE_SHIFT), frame_to_pfn(q, s));
 	if (!obj)
@@ -103,10 +105,10 @@ void slab_report(struct quire *q, struct kmem_cache *c, struct frame *s, const v
 		  (unsigned long)((const char *)obj - slab_base(q, s)));
 	report_track(q, c, obj, TRACK_ALLOC, "Allocated");
 	report_track(q, c, obj, TRACK_FREE, "Freed");
-	if (c->left)
+	if (c->flags & SLAB_RED_ZONE)
 		report_bytes(q, "Redzone ", (const u8 *)obj - MIN(c->left, 16u), MIN(c->left, 16u));
 	report_bytes(q, "Object  ", obj, c->object_size);
-	if (c->inuse_end > c->object_size)
+	if (c->flags & SLAB_RED_ZONE)
 		report_bytes(q, "Redzone ", (const u8 *)obj + c->object_size, c->inuse_end - c->object_size);
 }
 
