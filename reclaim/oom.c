@@ -251,7 +251,7 @@ int out_of_memory(struct quire *q, gfp_t gfp, unsigned order)
 	int err = 0;
 
 	DEBUG_ON(in_transaction());
-	if (is_victim(self))
+	if (is_victim(self) || (port_ctx()->flags & CTX_RECLAIM))
 		return -ENOMEM;
 	/* A large block that cannot be had is no reason to kill: the caller can do without. */
 	if (order > 3)
@@ -264,13 +264,4 @@ int out_of_memory(struct quire *q, gfp_t gfp, unsigned order)
 	if (!err)
 		wait_for_memory(q, order);
 	return is_victim(self) ? -ENOMEM : err;
-}
-
-bool memory_shortage_relieved(struct quire *q)
-{
-	if (memory_is_back(q, 0))
-		return false;
-	if (try_to_free_pages(q, GFP_KERNEL, 0))
-		return true;
-	return out_of_memory(q, GFP_KERNEL, 0) == 0;
 }

@@ -12,8 +12,8 @@
 /* hooks.try_to_free_pages: frees about 2^order frames or more.  Returns frames freed; 0 = no progress. */
 u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order);
 
-/* Under no lock, after an operation failed with -ENOMEM: was memory short, and is it worth trying again?  Reclaims, and
- * if that is not enough kills.  False: a limit said no, or the caller itself is dying. */
+/* Under no lock, after an operation failed with -ENOMEM: was memory short, and did reclaim get some back, so that it is
+ * worth trying again?  False: a limit said no, or there is nothing to reclaim. */
 bool memory_shortage_relieved(struct quire *q);
 
 /* ---- reclaim/usage.c ---- */

@@ -172,8 +172,12 @@ static void shrink_lists(struct scan_control *sc)
 u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 {
 	struct scan_control sc = { .q = q, .gfp = gfp, .to_reclaim = MAX(SWAP_CLUSTER_MAX, 1u << order) };
+	struct ctx *c = port_ctx();
 
 	DEBUG_ON(in_transaction());
+	if (c->flags & CTX_RECLAIM)
+		return 0;
+	c->flags |= CTX_RECLAIM;
 	spin_lock(&q->lock);
 	count_vm_event(q, ALLOCSTALL);
 	spin_unlock(&q->lock);
@@ -182,5 +186,17 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 		sc.reclaimed += kmem_reap(q);
 	if (order)
 		drain_all_pages(q);
+	c->flags &= ~CTX_RECLAIM;
 	return sc.reclaimed;
+}
+
+bool memory_shortage_relieved(struct quire *q)
+{
+	bool ample;
+
+	spin_lock(&q->lock);
+	ample = phys_balanced(q, 0, WMARK_LOW, ZONE_NORMAL);
+	spin_unlock(&q->lock);
+	/* Nobody is killed here: what failed may have failed for a limit. */
+	return !ample && try_to_free_pages(q, GFP_KERNEL, 0) > 0;
 }

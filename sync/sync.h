@@ -106,7 +106,7 @@ struct ctx {
 	u32 log_len;       /* 0 = nothing to undo */
 	u32 nparked;       /* logged: changes only inside transactions */
 	u32 npins;         /* hosted: changed under mm->lock, not logged */
-	u32 flags;
+	u32 flags;         /* CTX_*, and the port's own below bit 24; not logged */
 	struct quire *q;
 	struct mm_struct *parked_mm; /* logged */
 	struct mm_struct *mm;        /* the mm this context runs on, or NULL */
@@ -119,6 +119,8 @@ struct ctx {
 	struct parked_frame parked[CTX_MAX_PARKED];
 	struct undo_entry log[UNDO_CAPACITY];
 };
+
+#define CTX_RECLAIM 0x80000000u /* reclaims: its own allocations must not reclaim again */
 
 void spin_lock_init(struct spinlock *l, enum lock_rank rank);
 void spin_lock(struct spinlock *l);

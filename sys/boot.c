@@ -79,6 +79,12 @@ static void init_hooks(struct quire *q)
 	q->hooks.try_to_free_pages = try_to_free_pages;
 	q->hooks.out_of_memory = out_of_memory;
 	q->hooks.populate = mm_populate;
+	q->hooks.shmem_file_setup = shmem_file_setup;
+	q->hooks.file_put = file_put;
+	q->hooks.filemap_sync = filemap_sync;
+	q->hooks.punch_hole = filemap_punch_hole;
+	q->hooks.readahead = filemap_readahead;
+	q->hooks.folio_mark_dirty = folio_mark_dirty;
 	q->hooks.lru_del = folio_del_lru;
 }
 

@@ -1,0 +1,165 @@
+/*
+ * process_vm_readv(2) and process_vm_writev(2): bytes between two address spaces through a buffer in the kernel.
+ * As the man page says, transfers are not atomic, and what was copied before a bad address counts.
+ * Locks: called under none, holds none; both address spaces are kept by references.
+ */
+#include <mm/mm.h>
+#include "sys.h"
+
+#define UIO_MAXIOV 1024u
+#define RW_MAX 0x7ffff000ull /* Linux's MAX_RW_COUNT: more is cut off */
+
+/* struct iovec of a 64-bit guest. */
+struct user_iovec {
+	u64 base, len;
+};
+
+/* A place in an array of ranges of one mm. */
+struct cursor {
+	struct mm_struct *mm;
+	const struct user_iovec *iov;
+	u64 n, at;  /* entries; bytes into iov[0] */
+};
+
+static void cursor_skip_empty(struct cursor *c)
+{
+	while (c->n && c->at == c->iov->len) {
+		c->iov++;
+		c->n--;
+		c->at = 0;
+	}
+}
+
+static u64 cursor_room(const struct cursor *c)
+{
+	return c->n ? c->iov->len - c->at : 0;
+}
+
+/* Copies an array in; sets *total.  ERR_PTR on failure; NULL for an empty one. */
+static struct user_iovec *fetch_iov(struct task *t, u64 vec, u64 n, u64 *total)
+{
+	size_t bytes = n * sizeof(struct user_iovec);
+	struct user_iovec *iov;
+
+	*total = 0;
+	if (n > UIO_MAXIOV)
+		return ERR_PTR(-EINVAL);
+	if (!n)
+		return NULL;
+	iov = kmalloc(t->q, bytes, GFP_KERNEL);
+	if (!iov)
+		return ERR_PTR(-ENOMEM);
+	if (access_process_vm(t->mm, vec, iov, bytes, false) != (long)bytes) {
+		kfree(t->q, iov);
+		return ERR_PTR(-EFAULT);
+	}
+	for (u64 i = 0; i < n; i++) {
+		if (iov[i].len > (u64)LONG_MAX - *total) {
+			kfree(t->q, iov);
+			return ERR_PTR(-EINVAL);
+		}
+		*total += iov[i].len;
+	}
+	return iov;
+}
+
+/* One piece between equal amounts of both; bytes moved, short or negative at a bad address. */
+static long copy_piece(struct cursor *from, struct cursor *to, void *buf, size_t n)
+{
+	long got = access_process_vm(from->mm, from->iov->base + from->at, buf, n, false);
+
+	if (got <= 0)
+		return -EFAULT;
+	got = access_process_vm(to->mm, to->iov->base + to->at, buf, (size_t)got, true);
+	return got <= 0 ? -EFAULT : got;
+}
+
+static long copy_all(struct cursor *from, struct cursor *to, void *buf)
+{
+	u64 done = 0;
+
+	for (;;) {
+		long n;
+
+		cursor_skip_empty(from);
+		cursor_skip_empty(to);
+		n = (long)MIN(MIN(cursor_room(from), cursor_room(to)), MIN(PAGE_SIZE, RW_MAX - done));
+		if (!n)
+			return (long)done;
+		n = copy_piece(from, to, buf, (size_t)n);
+		if (n < 0)
+			return done ? (long)done : n;
+		from->at += (u64)n;
+		to->at += (u64)n;
+		done += (u64)n;
+	}
+}
+
+static long transfer(struct task *t, struct mm_struct *remote, const struct cursor *local, const struct cursor *far, bool write)
+{
+	struct cursor l = *local, r = *far;
+	void *buf = kmalloc(t->q, PAGE_SIZE, GFP_KERNEL);
+	long ret;
+
+	if (!buf)
+		return -ENOMEM;
+	l.mm = t->mm;
+	r.mm = remote;
+	ret = write ? copy_all(&l, &r, buf) : copy_all(&r, &l, buf);
+	kfree(t->q, buf);
+	return ret;
+}
+
+static long with_remote(struct task *t, s32 pid, const struct cursor *local, const struct cursor *far, bool write)
+{
+	struct task *other = task_find_get(t->q, pid);
+	struct mm_struct *mm;
+	long ret;
+
+	if (!other)
+		return -ESRCH;
+	mm = task_get_mm(other);
+	task_put(other);
+	if (!mm)
+		return -ESRCH;
+	ret = transfer(t, mm, local, far, write);
+	mmput(mm);
+	return ret;
+}
+
+static long process_vm_rw(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags, bool write)
+{
+	struct user_iovec *l, *r;
+	u64 ltotal, rtotal;
+	long ret;
+
+	if (flags)
+		return -EINVAL;
+	l = fetch_iov(t, lvec, liovcnt, &ltotal);
+	if (IS_ERR(l))
+		return PTR_ERR(l);
+	r = fetch_iov(t, rvec, riovcnt, &rtotal);
+	if (IS_ERR(r)) {
+		kfree(t->q, l);
+		return PTR_ERR(r);
+	}
+	ret = 0;
+	if (ltotal && rtotal) {
+		struct cursor local = { .iov = l, .n = liovcnt }, far = { .iov = r, .n = riovcnt };
+
+		ret = with_remote(t, pid, &local, &far, write);
+	}
+	kfree(t->q, l);
+	kfree(t->q, r);
+	return ret;
+}
+
+long sys_process_vm_readv(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags)
+{
+	return process_vm_rw(t, pid, lvec, liovcnt, rvec, riovcnt, flags, false);
+}
+
+long sys_process_vm_writev(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags)
+{
+	return process_vm_rw(t, pid, lvec, liovcnt, rvec, riovcnt, flags, true);
+}
