@@ -17,6 +17,7 @@ struct user_page {
 	struct folio *folio; /* a reference is held */
 	u8 *va;              /* kernel address of the page */
 	pfn_t pfn;
+	bool excl;           /* the entry says that nobody else has it */
 	struct file *file;   /* token: counted; bytes at pgoff by its operations */
 	u64 pgoff;
 };
@@ -41,7 +42,8 @@ static void take_page(struct mm_struct *mm, struct vm_area_struct *vma, u64 addr
 	struct address_space *m;
 	struct folio *folio;
 
-	*up = (struct user_page){ .pfn = pte_pfn(p), .va = frame_address(q, pfn_to_frame(q, pte_pfn(p))) };
+	*up = (struct user_page){ .pfn = pte_pfn(p), .excl = pte_excl(p),
+				  .va = frame_address(q, pfn_to_frame(q, pte_pfn(p))) };
 	if (pte_special(p))
 		return;
 	folio = pte_folio(mm, p);
@@ -176,16 +178,27 @@ long access_process_vm(struct mm_struct *mm, u64 addr, void *buf, size_t len, bo
 	return access_process_vm_flags(mm, addr, buf, len, write, 0);
 }
 
+/* A page to pin.  Anonymous pages are made exclusive, also for reading: a pin on a page shared copy-on-write would lose
+ * sight of it at the next write. */
+static int get_page_pinned(struct mm_struct *mm, u64 addr, u32 flags, struct user_page *up)
+{
+	int err = get_page(mm, addr, flags, up);
+
+	if (err || (flags & FAULT_FLAG_WRITE) || !up->folio || up->folio->f.type != FRAME_ANON || up->excl)
+		return err;
+	put_page(mm->q, up);
+	return get_page(mm, addr, flags | FAULT_FLAG_WRITE | FAULT_FLAG_FORCE, up);
+}
+
 long get_user_pages(struct mm_struct *mm, u64 addr, u32 n, bool write, u32 *pfns)
 {
-	/* Also for reading: a pin on a page shared copy-on-write would lose sight of it at the next write. */
 	u32 flags = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0), i;
 	int err = 0;
 
 	for (i = 0; i < n; i++) {
 		struct user_page up;
 
-		err = get_page(mm, addr + ((u64)i << PAGE_SHIFT), flags, &up);
+		err = get_page_pinned(mm, addr + ((u64)i << PAGE_SHIFT), flags, &up);
 		if (!err && !up.folio) {
 			put_page(mm->q, &up);
 			err = up.file ? -EOPNOTSUPP : -EFAULT;

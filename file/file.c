@@ -159,31 +159,3 @@ void file_put(struct file *f)
 	kfree(q, f->path);
 	kmem_cache_free(q, q->file_cache, f);
 }
-
-void i_mmap_insert(struct vm_area_struct *vma)
-{
-	struct address_space *m = vma->vm_file->mapping;
-
-	lockdep_assert_held(&m->q->lock);
-	vma->i_mmap_prev = NULL;
-	vma->i_mmap_next = m->i_mmap;
-	if (m->i_mmap)
-		m->i_mmap->i_mmap_prev = vma;
-	m->i_mmap = vma;
-}
-
-void i_mmap_remove(struct vm_area_struct *vma)
-{
-	struct address_space *m = vma->vm_file->mapping;
-
-	lockdep_assert_held(&m->q->lock);
-	if (!vma->i_mmap_prev && m->i_mmap != vma)
-		return;
-	if (vma->i_mmap_prev)
-		vma->i_mmap_prev->i_mmap_next = vma->i_mmap_next;
-	else
-		m->i_mmap = vma->i_mmap_next;
-	if (vma->i_mmap_next)
-		vma->i_mmap_next->i_mmap_prev = vma->i_mmap_prev;
-	vma->i_mmap_next = vma->i_mmap_prev = NULL;
-}

@@ -92,7 +92,7 @@ void filemap_delete_folio(struct address_space *m, struct folio *folio)
 	DEBUG_ON(folio_mapping(folio) != m);
 	erase_indexes(m, folio->f.index, folio_nr_pages(folio));
 	count_cached(m, folio, -1);
-	folio->f.flags &= (u16)~FF_DIRTY;
+	folio_clear_dirty(folio);
 	folio_del_lru(m->q, folio);
 	folio->f.mapping = 0; /* whoever still holds a reference sees that it left the file */
 	folio_put(m->q, folio, 1);
@@ -111,9 +111,35 @@ bool filemap_remove_folio(struct address_space *m, struct folio *folio)
 	return true;
 }
 
+/* NR_FILE_DIRTY counts what writeback has to do: neither tokens nor shared memory. */
+static bool folio_dirty_counts(const struct folio *folio)
+{
+	return folio->f.type == FRAME_FILE && !mapping_is_token(folio_mapping(folio));
+}
+
 void folio_mark_dirty(struct folio *folio)
 {
+	struct address_space *m = folio_mapping(folio);
+
+	/* Anonymous folios go to swap whatever the flag says; one that left its file has nowhere to go. */
+	if (!m || (folio->f.flags & FF_DIRTY))
+		return;
+	lockdep_assert_held(&m->q->lock);
 	folio->f.flags |= FF_DIRTY;
+	if (folio_dirty_counts(folio))
+		m->q->nr_dirty_pages += folio_nr_pages(folio);
+}
+
+bool folio_clear_dirty(struct folio *folio)
+{
+	struct address_space *m = folio_mapping(folio);
+
+	if (!(folio->f.flags & FF_DIRTY))
+		return false;
+	folio->f.flags &= (u16)~FF_DIRTY;
+	if (folio_dirty_counts(folio))
+		m->q->nr_dirty_pages -= folio_nr_pages(folio);
+	return true;
 }
 
 /* ---- misses ---- */
@@ -259,6 +285,16 @@ int filemap_fill(struct address_space *m, u64 index, enum ra_hint hint, bool *di
 		return fill_tokens(m, index, hint, nr_pages, seq);
 	*did_io = true;
 	return fill_frames(m, index, hint, nr_pages, seq);
+}
+
+void filemap_readahead(struct address_space *m, u64 index, u64 n)
+{
+	bool did_io = false;
+	int err = 0;
+	u64 i;
+
+	for (i = 0; i < n && (!err || err == -EAGAIN); i++)
+		err = filemap_fill(m, index + i, RA_RANDOM, &did_io);
 }
 
 /* One folio of a mapping, found at index. */

@@ -13,6 +13,8 @@
  * installs or frees it; whoever tidies up after a dead context drops the references listed there. */
 /* Inside a transaction: an allocated and held folio, or NULL when memory is short (nothing is reclaimed here). */
 struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order);
+/* Under q->lock: one more reference to a folio, held, so that it may be used with no lock; ended by folio_drop_held(). */
+void folio_get_hold(struct quire *q, struct folio *folio);
 /* Inside a transaction: the folio has found its owner; the reference that the hold stood for is the caller's. */
 void folio_unhold(struct quire *q, struct folio *folio);
 /* Clears a new folio unless its frames are known to be zero (__GFP_TELL_ZERO).  Best under no lock. */
@@ -46,6 +48,8 @@ enum ra_hint { RA_NORMAL, RA_RANDOM, RA_SEQUENTIAL };
 int filemap_fill(struct address_space *m, u64 index, enum ra_hint hint, bool *did_io);
 /* Under no lock, may block: the file's size in bytes now. */
 u64 mapping_size(struct address_space *m);
+/* The hooks.readahead: n pages from index on, as far as memory and the file allow.  Under no lock. */
+void filemap_readahead(struct address_space *m, u64 index, u64 n);
 static inline bool mapping_is_token(const struct address_space *m) { return (m->flags & AS_TOKEN) != 0; }
 static inline bool mapping_is_shmem(const struct address_space *m) { return (m->flags & AS_SHMEM) != 0; }
 static inline struct address_space *folio_mapping(const struct folio *folio)
@@ -56,6 +60,8 @@ static inline struct address_space *folio_mapping(const struct folio *folio)
 }
 /* Under q->lock: bytes of a frame-backed folio will differ from the file's. */
 void folio_mark_dirty(struct folio *folio);
+/* The same undone: it goes out, or is thrown away.  Under q->lock.  Was it dirty? */
+bool folio_clear_dirty(struct folio *folio);
 bool mapping_is_valid(const struct address_space *m); /* under q->lock */
 
 /* ---- file/shmem.c ---- */
@@ -63,7 +69,17 @@ bool mapping_is_valid(const struct address_space *m); /* under q->lock */
 int shmem_fill(struct address_space *m, u64 index, bool *did_io);
 
 /* ---- file/writeback.c ---- */
-/* Under no lock.  Writes one folio out if it is dirty; for reclaim.  0, -EBUSY (somebody else is at it), or an I/O error. */
+/* Under no lock, on a folio the caller holds a reference to.  Writes it out if it is dirty; for reclaim.  0, -EBUSY (somebody
+ * else is at it), or an I/O error. */
 int filemap_write_folio(struct address_space *m, struct folio *folio);
+
+/* ---- file/truncate.c ---- */
+/* The hooks.punch_hole: whole pages of [start, end) bytes of a shmem object read as zero afterwards.  Under no lock. */
+int filemap_punch_hole(struct address_space *m, u64 start, u64 end);
+/* The folios of a file whose bytes changed or went behind our back (tokens after the host cut or punched it): they leave
+ * the cache and all mappings.  Bytes [start, end).  Under no lock. */
+void invalidate_mapping_range(struct address_space *m, u64 start, u64 end);
+/* truncate_pagecache() for callers that hold m->wb_mutex. */
+void truncate_pagecache_locked(struct address_space *m, u64 size);
 
 #endif

@@ -7,21 +7,35 @@
  */
 #include "filemap.h"
 
-struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order)
+static bool hold(struct quire *q, struct folio *folio)
 {
 	struct ctx *c = port_ctx();
-	struct folio *folio;
 
 	DEBUG_ON(!in_transaction());
 	if (c->nparked >= CTX_MAX_PARKED)
-		return NULL;
-	folio = folio_alloc(q, gfp, order);
-	if (!folio)
-		return NULL;
+		return false;
 	c->parked[c->nparked].pfn = folio_pfn(q, folio);
 	c->parked[c->nparked].refs = 1;
 	c->nparked++;
+	return true;
+}
+
+struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order)
+{
+	struct folio *folio = folio_alloc(q, gfp, order);
+
+	if (folio && !hold(q, folio)) {
+		folio_put(q, folio, 1);
+		return NULL;
+	}
 	return folio;
+}
+
+void folio_get_hold(struct quire *q, struct folio *folio)
+{
+	lockdep_assert_held(&q->lock);
+	folio_get(folio, 1);
+	BUG_ON(!hold(q, folio));
 }
 
 void folio_unhold(struct quire *q, struct folio *folio)

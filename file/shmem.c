@@ -230,6 +230,7 @@ int shmem_set_size(struct address_space *m, u64 size)
 
 	if (!mapping_is_shmem(m) || (s64)size < 0)
 		return -EINVAL;
+	mutex_lock(&m->wb_mutex);
 	spin_lock(&q->lock);
 	shrink = size < m->shmem_size;
 	m->shmem_size = size;
@@ -237,6 +238,7 @@ int shmem_set_size(struct address_space *m, u64 size)
 		shmem_account(m, PAGE_ALIGN(size) >> PAGE_SHIFT);
 	spin_unlock(&q->lock);
 	if (shrink)
-		truncate_pagecache(m, size);
+		truncate_pagecache_locked(m, size);
+	mutex_unlock(&m->wb_mutex);
 	return 0;
 }

@@ -78,11 +78,8 @@ void mapping_put(struct address_space *m);
 struct file *file_create(struct quire *q, struct address_space *m, u32 mode, const char *path); /* takes over no reference */
 void file_get(struct file *f);
 void file_put(struct file *f); /* under no lock (release may block) */
-/* Links of i_mmap.  Under q->lock; vma->vm_file is set.  Unlinking a VMA that is not linked does nothing. */
-void i_mmap_insert(struct vm_area_struct *vma);
-void i_mmap_remove(struct vm_area_struct *vma);
 
-/* ---- file/filemap.c, file/writeback.c: plain file I/O, coherent with mappings.  Under no lock ---- */
+/* ---- file/readwrite.c, file/writeback.c: plain file I/O, coherent with mappings.  Under no lock ---- */
 /* Bytes read or written (short at end of file), or negative errno. */
 long filemap_read(struct address_space *m, u64 off, void *dst, size_t len);
 long filemap_write(struct address_space *m, u64 off, const void *src, size_t len);
