@@ -38,6 +38,14 @@ int mm_init(struct quire *q);
 /* Frees everything of an mm without users, in pieces, under no lock.  May be called again after the caller died inside;
  * mmput() calls it.  The mm itself is gone afterwards. */
 void exit_mmap(struct mm_struct *mm);
+/* Under q->lock, for walkers of q->mms: a reference unless the last user is gone. */
+static inline bool mmget_not_zero(struct mm_struct *mm)
+{
+	if (!mm->users)
+		return false;
+	mm->users++;
+	return true;
+}
 static inline bool mm_range_busy(const struct mm_struct *mm, u64 addr)
 {
 	return addr >= mm->busy_start && addr < mm->busy_end;
@@ -141,6 +149,7 @@ struct mmu_gather {
 	u64 start, end;   /* bytes, what was cleared since the last tlb_flush() */
 	u32 base;         /* ctx->nparked when it began: entries below belong to others */
 	bool pending;     /* something was flushed that is not yet synchronised */
+	bool need_memory; /* the walk stopped because a block could not be split: tlb_cycle() reclaims */
 };
 #define TLB_GATHER_MAX 512u
 void tlb_gather_mmu(struct mmu_gather *tlb, struct mm_struct *mm);
@@ -188,8 +197,8 @@ u64 vma_address(const struct vm_area_struct *vma, const struct folio *folio, u32
 
 /* ---- mm/fork.c ---- */
 /* dst: fresh from mm_alloc(), empty.  Copies VMAs and entries copy-on-write, in pieces; joins src's family.  0 or -ENOMEM (then
- * dst holds a part: mmput() it).  Pages pinned in src are copied at once.  Copies the layout fields, limits and def_flags too
- * (not MCL_FUTURE).  Under no lock. */
+ * dst holds a part: mmput() it).  Pages pinned in src are copied at once.  Copies the layout fields, limits, exe_file (counted) and
+ * def_flags (not MCL_FUTURE) too.  Under no lock. */
 int mm_dup_vmas(struct mm_struct *dst, struct mm_struct *src);
 
 #endif

@@ -48,6 +48,8 @@ struct quire_hooks {
 	/* phys -> highmem: clear n frames from f on that have no direct-map address.  Any context.  NULL: such frames
 	 * are not given to __GFP_ZERO requests. */
 	void (*clear_highpages)(struct quire *q, struct frame *f, u32 n);
+	/* mm -> LRU: a new anonymous folio is mapped; folio_add_lru().  Under q->lock. */
+	void (*lru_add)(struct quire *q, struct folio *folio);
 	/* phys -> LRU: a folio on an LRU list is about to be freed; take it off.  Under q->lock. */
 	void (*lru_del)(struct quire *q, struct folio *folio);
 };

@@ -98,6 +98,7 @@ struct mm_struct {
 	u64 start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
 	u64 rlim_as, rlim_data, rlim_stack, rlim_memlock; /* bytes; ~0 = unlimited; mm->lock */
 	bool cap_ipc_lock;           /* may exceed rlim_memlock */
+	bool cap_sys_rawio;          /* may map below mmap_min_addr */
 	u64 map_seq;                 /* changes with every change of the VMA tree; mm->lock */
 	struct file *exe_file;       /* counted */
 	u64 saved_auxv[64];          /* /proc/PID/auxv */
@@ -186,6 +187,7 @@ long do_msync(struct mm_struct *mm, u64 addr, u64 len, int flags);
 #define MAP_FIXED 0x10
 #define MAP_ANONYMOUS 0x20
 #define MAP_32BIT 0x40
+#define MAP_ABOVE4G 0x80
 #define MAP_GROWSDOWN 0x0100
 #define MAP_DENYWRITE 0x0800
 #define MAP_EXECUTABLE 0x1000

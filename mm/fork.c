@@ -1,0 +1,358 @@
+/*
+ * Copying an address space for fork: the same VMAs, the same pages, copy-on-write.
+ *
+ *   parent's entry          child's entry
+ *   private, present   ->   write-protected, not exclusive, in both; one more reference and mapcount
+ *   private, pinned    ->   parent keeps its page; the child gets a copy at once
+ *   shared, present    ->   copied as it is for shmem; left to faults for files
+ *   swap               ->   one more reference to the slot, not exclusive in both
+ *   zero page, guard   ->   copied
+ *
+ * It goes in pieces: a piece ends when the transaction is long enough, and goes on where it stopped.  Nobody else runs in the
+ * child.  Threads of the parent may write between pieces; each page is then in the child as it was when its piece came.
+ *
+ * Invariants: as mm_is_valid for both at every commit.
+ * Locks: src mmap_lock; src->lock, dst->lock by trylock (dst is new, so only a glance from /proc can hold it); q->lock.
+ */
+#include <mm/vma.h>
+
+struct dup {
+	struct mm_struct *dst, *src;
+	struct mmu_gather tlb;   /* flushes of src, frames copied for dst */
+	struct vm_area_struct *child; /* the VMA being filled */
+	u64 at;                  /* copied up to here */
+	unsigned tries;
+	bool starved;            /* an allocation failed: reclaim before going on */
+};
+
+/* ---- locks of both ---- */
+static void dup_lock(struct dup *d)
+{
+	for (;;) {
+		spin_lock(&d->src->lock);
+		if (spin_trylock(&d->dst->lock))
+			return;
+		spin_unlock(&d->src->lock);
+		port_relax();
+	}
+}
+
+static void dup_unlock(struct dup *d)
+{
+	tlb_flush(&d->tlb);
+	spin_unlock(&d->dst->lock);
+	spin_unlock(&d->src->lock);
+}
+
+/* Commit; reclaim if that is why we stopped.  0 or -ENOMEM, locked again either way. */
+static int dup_cycle(struct dup *d)
+{
+	int err = 0;
+
+	dup_unlock(d);
+	tlb_finish_mmu(&d->tlb);
+	if (d->starved)
+		err = mm_reclaim(d->src->q, &d->tries);
+	else
+		d->tries = 0;
+	d->starved = false;
+	dup_lock(d);
+	return err;
+}
+
+/* ---- entries ---- */
+
+/* A run of entries that map consecutive pages of one folio: counted together. */
+struct dup_run {
+	struct folio *folio;
+	u32 n;
+};
+
+static void dup_run_end(struct dup *d, struct dup_run *run)
+{
+	struct quire *q = d->src->q;
+
+	if (!run->n)
+		return;
+	spin_lock(&q->lock);
+	folio_get(run->folio, run->n);
+	folio_add_rmap(q, run->folio, run->n);
+	spin_unlock(&q->lock);
+	add_mm_counter(d->dst, mm_counter(run->folio), run->n);
+	run->n = 0;
+}
+
+static void dup_run_add(struct dup *d, struct dup_run *run, struct folio *folio)
+{
+	if (run->n && run->folio != folio)
+		dup_run_end(d, run);
+	run->folio = folio;
+	run->n++;
+}
+
+/* A page that a native call of the parent may be writing: the child gets its own copy now.  False = no memory. */
+static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
+{
+	struct quire *q = d->src->q;
+	struct folio *copy = folio_alloc(q, GFP_HIGHUSER_MOVABLE, 0);
+
+	if (!copy)
+		return false;
+	port_copy_pages(port_frame_address(q, folio_pfn(q, copy)), port_frame_address(q, pte_pfn(p)), 1);
+	spin_lock(&q->lock);
+	copy->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
+	folio_add_new_anon_rmap(copy, d->child, addr, 1);
+	if (q->hooks.lru_add)
+		q->hooks.lru_add(q, copy);
+	spin_unlock(&q->lock);
+	add_mm_counter(d->dst, MM_ANONPAGES, 1);
+	p = __pte((p.v & ~PTE_ADDR_MASK) | ((u64)folio_pfn(q, copy) << PAGE_SHIFT));
+	set_pte(d->dst, slot, pte_mkexcl(p));
+	return true;
+}
+
+/* Write-protects the parent's entry if it has to be shared from now on; returns what the child gets. */
+static pte_t dup_protect(struct dup *d, const struct pt_iter *it, pte_t p)
+{
+	pte_t shared = pte_clear_excl(pte_wrprotect(p));
+
+	if (d->child->vm_flags & VM_SHARED)
+		return pte_mkold(pte_mkclean(p));
+	if (shared.v != p.v) {
+		set_pte(d->src, it->slot, shared);
+		if (pte_write(p))
+			tlb_remove(&d->tlb, it->addr, 1, 0, 0);
+	}
+	return pte_mkold(shared);
+}
+
+static bool dup_present(struct dup *d, struct dup_run *run, pte_t *slot, const struct pt_iter *it, pte_t p)
+{
+	struct folio *folio;
+
+	if (pte_special(p)) {
+		set_pte(d->dst, slot, p);
+		return true;
+	}
+	folio = pte_folio(d->src, p);
+	if (folio->f.type == FRAME_ANON && port_range_pinned(d->src, it->addr, it->addr + PAGE_SIZE)) {
+		dup_run_end(d, run);
+		return dup_pinned(d, slot, it->addr, p);
+	}
+	set_pte(d->dst, slot, dup_protect(d, it, p));
+	dup_run_add(d, run, folio);
+	return true;
+}
+
+static void dup_nonpresent(struct dup *d, pte_t *slot, const struct pt_iter *it, pte_t p)
+{
+	if (pte_is_swap(p)) {
+		if (d->src->q->hooks.swap_dup)
+			d->src->q->hooks.swap_dup(d->src->q, pte_to_swp_entry(p));
+		if (pte_swp_excl(p)) {
+			p = pte_swp_clear_excl(p);
+			set_pte(d->src, it->slot, p);
+		}
+		add_mm_counter(d->dst, MM_SWAPENTS, 1);
+	}
+	set_pte(d->dst, slot, p);
+}
+
+/* Block entries are split in the parent first.  False = try again after a commit. */
+static bool dup_split(struct dup *d, const struct pt_iter *it)
+{
+	struct pgtable pt = mm_pgtable(d->src);
+
+	d->starved = pgtable_split_block(&pt, it->addr) != 0;
+	tlb_remove(&d->tlb, ALIGN_DOWN(it->addr, PMD_SIZE), PT_ENTRIES, 0, 0);
+	return false;
+}
+
+/* Copies one entry.  False = stop here: no memory, or a page on the move. */
+static bool dup_entry(struct dup *d, struct dup_run *run, const struct pt_iter *it)
+{
+	pte_t p = pte_read(it->slot), *slot;
+
+	if (it->level != PT_LAST_LEVEL)
+		return dup_split(d, it);
+	if (pte_is_migration(p))
+		return false;
+	slot = pte_alloc(d->dst, it->addr);
+	d->starved = !slot;
+	if (!slot)
+		return false;
+	if (!pte_present(p)) {
+		dup_nonpresent(d, slot, it, p);
+		return true;
+	}
+	d->starved = !dup_present(d, run, slot, it, p);
+	return !d->starved;
+}
+
+/* Goes on from d->at.  True when the child's VMA is complete. */
+static bool dup_piece(struct dup *d)
+{
+	struct dup_run run = {0};
+	struct pt_iter it;
+	bool progress = false, done = true;
+
+	pt_iter_init(&it, d->src->q, d->src->pgd, d->at, vma_end(d->child));
+	while (done && pt_iter_next(&it)) {
+		d->at = it.addr;
+		done = !(progress && txn_should_break()) && dup_entry(d, &run, &it);
+		progress = true;
+	}
+	dup_run_end(d, &run);
+	return done;
+}
+
+/* Shared file pages come back by faults; everything that holds private pages is copied (Linux's vma_needs_copy). */
+static bool needs_copy(const struct vm_area_struct *vma)
+{
+	if (vma->vm_flags & VM_WIPEONFORK)
+		return false;
+	return vma->anon || (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP));
+}
+
+static int dup_entries(struct dup *d)
+{
+	d->at = vma_start(d->child);
+	while (!dup_piece(d)) {
+		int err = dup_cycle(d);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* ---- VMAs ---- */
+
+/* Charges and links a copy of vma in dst.  0 or -ENOMEM. */
+static int dup_vma(struct dup *d, const struct vm_area_struct *vma)
+{
+	struct mm_struct *dst = d->dst;
+	struct vm_area_struct *child;
+	u64 pages = vma_pages(vma);
+
+	if ((vma->vm_flags & VM_ACCOUNT) && vm_enough_memory(dst, pages) != 0)
+		return -ENOMEM;
+	child = vma_alloc(dst);
+	child->node = vma->node;
+	child->vm_flags = vma->vm_flags & ~(VM_LOCKED | VM_LOCKONFAULT);
+	child->vm_pgoff = vma->vm_pgoff;
+	child->anon_pgoff = vma->anon_pgoff;
+	child->name = vma->name;
+	child->host_private = vma->host_private;
+	child->vm_file = vma->vm_file;
+	if (vma->anon && !(vma->vm_flags & VM_WIPEONFORK)) {
+		child->anon = dst->anon;
+		child->anon_id = ++dst->last_anon_id;
+		child->anon_forked = true;
+	} else {
+		child->anon_pgoff = vma_start(vma) >> PAGE_SHIFT;
+	}
+	if (child->vm_file) {
+		spin_lock(&dst->q->lock);
+		child->vm_file->refcount++;
+		spin_unlock(&dst->q->lock);
+	}
+	vma_link(dst, child);
+	vm_stat_account(dst, child->vm_flags, (s64)pages);
+	d->child = child;
+	return 0;
+}
+
+/* One VMA of the new mm and its tree nodes, so that linking it cannot fail. */
+static int dup_prepare(struct dup *d)
+{
+	int err = 0;
+
+	while (!err && !mm_try_prepare(d->dst, 1)) {
+		d->starved = true;
+		err = dup_cycle(d);
+	}
+	return err;
+}
+
+static int dup_all(struct dup *d)
+{
+	struct vm_area_struct *vma;
+	u64 at = 0;
+	int err = 0;
+
+	while (!err && (vma = find_vma(d->src, at))) {
+		at = vma_end(vma);
+		if (vma->vm_flags & VM_DONTCOPY)
+			continue;
+		err = dup_prepare(d);
+		if (!err)
+			err = dup_vma(d, vma);
+		if (!err && needs_copy(vma))
+			err = dup_entries(d);
+		if (!err && txn_should_break())
+			err = dup_cycle(d);
+	}
+	return err;
+}
+
+static void dup_layout(struct mm_struct *dst, const struct mm_struct *src)
+{
+	dst->abi = src->abi;
+	dst->def_flags = src->def_flags & ~(VM_LOCKED | VM_LOCKONFAULT);
+	dst->mmap_base = src->mmap_base;
+	dst->task_size = src->task_size;
+	dst->start_code = src->start_code;
+	dst->end_code = src->end_code;
+	dst->start_data = src->start_data;
+	dst->end_data = src->end_data;
+	dst->start_brk = src->start_brk;
+	dst->brk = src->brk;
+	dst->start_stack = src->start_stack;
+	dst->arg_start = src->arg_start;
+	dst->arg_end = src->arg_end;
+	dst->env_start = src->env_start;
+	dst->env_end = src->env_end;
+	dst->rlim_as = src->rlim_as;
+	dst->rlim_data = src->rlim_data;
+	dst->rlim_stack = src->rlim_stack;
+	dst->rlim_memlock = src->rlim_memlock;
+	dst->cap_ipc_lock = src->cap_ipc_lock;
+	dst->cap_sys_rawio = src->cap_sys_rawio;
+	dst->oom_score_adj = src->oom_score_adj;
+	memcpy(dst->saved_auxv, src->saved_auxv, sizeof(dst->saved_auxv));
+}
+
+/* dst leaves the family it was born with and joins its parent's. */
+static void dup_family(struct mm_struct *dst, struct mm_struct *src)
+{
+	spin_lock(&src->q->lock);
+	if (dst->anon != src->anon) {
+		family_leave(dst);
+		family_join(src->anon, dst);
+	}
+	if (!dst->exe_file && src->exe_file) {
+		dst->exe_file = src->exe_file;
+		src->exe_file->refcount++;
+	}
+	spin_unlock(&src->q->lock);
+}
+
+int mm_dup_vmas(struct mm_struct *dst, struct mm_struct *src)
+{
+	struct dup d = {.dst = dst, .src = src};
+	int err;
+
+	tlb_gather_mmu(&d.tlb, src);
+	mutex_lock(&src->mmap_lock);
+	dup_lock(&d);
+	dup_layout(dst, src);
+	dup_family(dst, src);
+	err = dup_all(&d);
+	dst->hiwater_rss = get_mm_rss(dst);
+	dst->hiwater_vm = dst->total_vm;
+	dup_unlock(&d);
+	mutex_unlock(&src->mmap_lock);
+	tlb_finish_mmu(&d.tlb);
+	return err;
+}

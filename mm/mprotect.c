@@ -1,0 +1,193 @@
+/*
+ * mprotect: new flags for VMAs, then the entries follow.
+ *
+ * VMAs change first, entries after them in pieces.  In between an entry may still allow what its VMA forbids (the call
+ * has not returned yet), or forbid what it allows (a fault mends that).  Private pages never become writable here unless
+ * they are exclusive and dirty already: the write fault decides.
+ *
+ * Locks: mmap_lock + mm->lock; mm->lock is dropped between pieces.
+ */
+#include <mm/vma.h>
+
+/* ---- entries ---- */
+static pte_t change_one(const struct vm_area_struct *vma, pte_t p)
+{
+	pte_t n = pte_modify(p, vm_get_page_prot(vma->vm_flags));
+
+	if ((vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE && pte_excl(n) && !pte_special(n))
+		n = pte_mkwrite(n);
+	return n;
+}
+
+/* Returns whether [*cursor, vma's end or end) is done. */
+static bool change_range(struct mmu_gather *tlb, const struct vm_area_struct *vma, u64 *cursor, u64 end)
+{
+	struct mm_struct *mm = tlb->mm;
+	struct pt_iter it;
+	bool progress = false;
+
+	pt_iter_init(&it, mm->q, mm->pgd, *cursor, MIN(end, vma_end(vma)));
+	while (pt_iter_next(&it)) {
+		pte_t p = pte_read(it.slot), n;
+
+		*cursor = it.addr;
+		if (progress && txn_should_break())
+			return false;
+		progress = true;
+		if (!pte_present(p))
+			continue;
+		n = change_one(vma, p);
+		if (n.v == p.v)
+			continue;
+		set_pte(mm, it.slot, n);
+		tlb_remove(tlb, it.addr, pt_size(it.level) >> PAGE_SHIFT, 0, 0);
+	}
+	*cursor = MIN(end, vma_end(vma));
+	return true;
+}
+
+void change_protection(struct mmu_gather *tlb, u64 start, u64 end)
+{
+	struct vm_area_struct *vma;
+
+	while (start < end && (vma = find_vma(tlb->mm, start)) && vma_start(vma) < end) {
+		if (start < vma_start(vma))
+			start = vma_start(vma);
+		if (!change_range(tlb, vma, &start, end))
+			tlb_cycle(tlb);
+	}
+}
+
+/* ---- VMAs ---- */
+
+/* Charges what becomes writable, and gives back what never will be written.  0 or -ENOMEM; *newflags may change. */
+static int fixup_charge(struct mm_struct *mm, const struct vm_area_struct *vma, u64 pages, u64 *newflags)
+{
+	u64 old = vma->vm_flags;
+
+	if (*newflags & VM_WRITE) {
+		if (!may_expand_vm(mm, *newflags, pages) && may_expand_vm(mm, old, pages))
+			return -ENOMEM;
+		if (old & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE))
+			return 0;
+		if (vm_enough_memory(mm, pages) != 0)
+			return -ENOMEM;
+		*newflags |= VM_ACCOUNT;
+	} else if ((old & VM_ACCOUNT) && vma_is_anonymous(vma) && !vma->anon) {
+		*newflags &= ~VM_ACCOUNT;
+	}
+	return 0;
+}
+
+/* [start, end) of vma gets newflags.  0 or -ENOMEM. */
+static int mprotect_fixup(struct mmu_gather *tlb, struct vm_area_struct *vma, u64 start, u64 end, u64 newflags)
+{
+	struct mm_struct *mm = tlb->mm;
+	u64 old = vma->vm_flags, pages = (end - start) >> PAGE_SHIFT;
+	int err;
+
+	if (newflags == old)
+		return 0;
+	err = fixup_charge(mm, vma, pages, &newflags);
+	if (err)
+		return err;
+	vma = vma_modify_flags(mm, vma, start, end, newflags);
+	if (IS_ERR(vma)) {
+		if (newflags & ~old & VM_ACCOUNT)
+			vm_unacct_memory(mm->q, pages);
+		return -ENOMEM;
+	}
+	if (old & ~newflags & VM_ACCOUNT)
+		vm_unacct_memory(mm->q, pages);
+	vm_stat_account(mm, old, -(s64)pages);
+	vm_stat_account(mm, newflags, (s64)pages);
+	change_protection(tlb, start, end);
+	return 0;
+}
+
+static u64 mprotect_flags(const struct vm_area_struct *vma, u64 prot)
+{
+	return calc_vm_prot_bits(prot) | (vma->vm_flags & ~VM_ACCESS_FLAGS);
+}
+
+/* Access without the MAY bit that allows it. */
+static bool beyond_may(u64 vm_flags)
+{
+	return (vm_flags & ~(vm_flags >> 4)) & VM_ACCESS_FLAGS;
+}
+
+/* Private locked memory that becomes writable is copied at once, as Linux does. */
+static bool wants_populate(u64 old, u64 newflags)
+{
+	return (old & (VM_WRITE | VM_SHARED | VM_LOCKED)) == VM_LOCKED && (newflags & VM_WRITE);
+}
+
+static int mprotect_range(struct mmu_gather *tlb, u64 start, u64 end, u64 prot, bool *filling)
+{
+	struct mm_struct *mm = tlb->mm;
+	struct vm_area_struct *vma;
+
+	for (u64 at = start; at < end;) {
+		u64 stop, newflags;
+		int err;
+
+		vma = vma_lookup(mm, at);
+		if (!vma)
+			return -ENOMEM;
+		newflags = mprotect_flags(vma, prot);
+		if (beyond_may(newflags))
+			return -EACCES;
+		stop = MIN(vma_end(vma), end);
+		*filling |= wants_populate(vma->vm_flags, newflags);
+		err = mm_prepare(mm, 2);
+		if (!err)
+			err = mprotect_fixup(tlb, vma, at, stop, newflags);
+		if (err)
+			return err;
+		at = stop;
+	}
+	return 0;
+}
+
+/* Finds the first VMA and bends the range for PROT_GROWSDOWN.  0 or the errno. */
+static int mprotect_start(struct mm_struct *mm, u64 *start, u64 end, u64 grows)
+{
+	struct vm_area_struct *vma = find_vma(mm, *start);
+
+	if (!vma || vma_start(vma) >= end)
+		return -ENOMEM;
+	if (grows & PROT_GROWSDOWN) {
+		*start = vma_start(vma);
+		return vma->vm_flags & VM_GROWSDOWN ? 0 : -EINVAL;
+	}
+	if (vma_start(vma) > *start)
+		return -ENOMEM;
+	return grows & PROT_GROWSUP ? -EINVAL : 0; /* no mapping grows up on these machines */
+}
+
+long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot)
+{
+	u64 grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP), end = addr + PAGE_ALIGN(len);
+	struct mmu_gather tlb;
+	bool filling = false;
+	int err;
+
+	prot &= ~grows;
+	if (grows == (PROT_GROWSDOWN | PROT_GROWSUP) || !PAGE_ALIGNED(addr))
+		return -EINVAL;
+	if (!len)
+		return 0;
+	if (end <= addr)
+		return -ENOMEM;
+	if (prot & ~(u64)(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM))
+		return -EINVAL;
+	tlb_gather_mmu(&tlb, mm);
+	mmap_write_begin(mm);
+	err = mprotect_start(mm, &addr, end, grows);
+	if (!err)
+		err = mprotect_range(&tlb, addr, end, prot, &filling);
+	finish_call(&tlb);
+	if (filling)
+		populate(mm, addr, end);
+	return err;
+}

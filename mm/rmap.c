@@ -1,0 +1,218 @@
+/*
+ * Reverse mapping: from a folio to the entries that map it.  One function, rmap_walk(); how it finds them is nobody
+ * else's business.
+ *
+ *   file folio:  mapping->i_mmap -> VMAs -> address by vm_pgoff -> entry
+ *   anon folio:  family -> mms -> the VMA at index << 12 (almost always), or a moved VMA -> entry
+ *
+ * A family is all mms that came from one exec by fork, so anonymous pages can only be shared inside it.  mremap() keeps
+ * the index of a page and makes its VMA a "moved" one; those few are on a list of their mm.
+ *
+ * Invariants: mapcount = entries that map any page of the folio; refcount >= mapcount.  folio->f.mapping of an
+ * anonymous folio is valid while mapcount > 0 (then an mm of the family has it, so the family lives).
+ * Locks: q->lock; mms by trylock because the order is mm->lock -> q->lock.
+ */
+#include <mm/mm.h>
+
+/* mm locks that one transaction may take: ctx->held[] has CTX_MAX_HELD places and callers hold some. */
+#define WALK_MAX_LOCKS 8u
+
+/* ---- counts ---- */
+static u64 *mapped_counter(struct quire *q, const struct folio *folio)
+{
+	return folio->f.type == FRAME_ANON ? &q->nr_anon_pages : &q->nr_file_mapped;
+}
+
+void folio_add_rmap(struct quire *q, struct folio *folio, u32 n)
+{
+	lockdep_assert_held(&q->lock);
+	if (!folio->f.mapcount)
+		*mapped_counter(q, folio) += folio_nr_pages(folio);
+	folio->f.mapcount += n;
+}
+
+void folio_add_new_anon_rmap(struct folio *folio, struct vm_area_struct *vma, u64 addr, u32 n)
+{
+	vma_prepare_anon(vma);
+	folio->f.type = FRAME_ANON;
+	folio->f.mapping = (u64)(uintptr_t)vma->anon;
+	folio->f.index = linear_anon_index(vma, addr);
+	folio_add_rmap(vma->vm_mm->q, folio, n);
+}
+
+void folio_add_anon_rmap(struct folio *folio, struct vm_area_struct *vma, u64 addr, u32 n)
+{
+	if (!folio->f.mapcount)
+		folio_add_new_anon_rmap(folio, vma, addr, n);
+	else
+		folio_add_rmap(vma->vm_mm->q, folio, n);
+}
+
+void folio_remove_rmap(struct quire *q, struct folio *folio, u32 n)
+{
+	lockdep_assert_held(&q->lock);
+	BUG_ON(folio->f.mapcount < n);
+	folio->f.mapcount -= n;
+	if (!folio->f.mapcount)
+		*mapped_counter(q, folio) -= folio_nr_pages(folio);
+}
+
+int mm_counter(const struct folio *folio)
+{
+	switch (folio->f.type) {
+	case FRAME_ANON:
+		return MM_ANONPAGES;
+	case FRAME_SHMEM:
+		return MM_SHMEMPAGES;
+	default:
+		return MM_FILEPAGES;
+	}
+}
+
+u64 vma_address(const struct vm_area_struct *vma, const struct folio *folio, u32 page)
+{
+	bool anon = folio->f.type == FRAME_ANON;
+	u64 off = folio->f.index + page - (anon ? vma->anon_pgoff : vma->vm_pgoff);
+
+	if (anon ? !vma->anon : !vma->vm_file || (u64)(uintptr_t)vma->vm_file->mapping != folio->f.mapping)
+		return ~0ull;
+	return off < vma_pages(vma) ? vma_start(vma) + (off << PAGE_SHIFT) : ~0ull;
+}
+
+/* ---- walks ---- */
+struct walk {
+	struct quire *q;
+	struct folio *folio;
+	rmap_visit_fn visit;
+	void *arg;
+	u32 flags;
+	u32 left;     /* mappings not seen yet; 0 = done early */
+	u32 locks;    /* taken since the last commit */
+	bool stopped, busy;
+};
+
+/* Visits the entries of one VMA.  Under its mm's lock. */
+static void walk_vma(struct walk *w, struct vm_area_struct *vma)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	pfn_t pfn = folio_pfn(w->q, w->folio);
+	u32 nr = folio_nr_pages(w->folio);
+
+	for (u32 i = 0; i < nr && w->left && !w->stopped; i++) {
+		u64 addr = vma_address(vma, w->folio, i);
+		pte_t *slot = addr == ~0ull ? NULL : pte_lookup(mm, addr);
+		pte_t p = slot ? pte_read(slot) : __pte(0);
+
+		if (!pte_present(p) || pte_special(p) || pte_pfn(p) != pfn + i)
+			continue;
+		w->left--;
+		if (!w->visit(w->folio, vma, addr, slot, w->arg))
+			w->stopped = true;
+	}
+}
+
+/* Locks mm if that is possible now.  *locked says whether to unlock it. */
+static bool walk_lock(struct walk *w, struct mm_struct *mm, bool *locked)
+{
+	*locked = false;
+	if (spin_is_held(&mm->lock))
+		return true;
+	if (w->locks >= WALK_MAX_LOCKS || !spin_trylock(&mm->lock)) {
+		w->busy = true;
+		return false;
+	}
+	w->locks++;
+	*locked = true;
+	return true;
+}
+
+/* Between two mms: commits so that their locks are free again.  Returns whether q->lock was dropped. */
+static bool walk_cycle(struct walk *w)
+{
+	if (!(w->flags & RMAP_MAY_CYCLE) || (w->locks < WALK_MAX_LOCKS && !txn_should_break()))
+		return false;
+	spin_unlock(&w->q->lock);
+	spin_lock(&w->q->lock);
+	w->locks = 0;
+	return true;
+}
+
+/* All VMAs of an mm that hold a part of an anonymous folio. */
+static void walk_anon_mm(struct walk *w, struct mm_struct *mm)
+{
+	u64 start = w->folio->f.index << PAGE_SHIFT, end = start + ((u64)folio_nr_pages(w->folio) << PAGE_SHIFT);
+	struct vm_area_struct *vma;
+
+	for (vma = find_vma(mm, start); vma && vma_start(vma) < end; vma = vma_next(mm, vma))
+		if (vma->anon_pgoff == vma_start(vma) >> PAGE_SHIFT)
+			walk_vma(w, vma);
+	for (vma = mm->moved_vmas; vma; vma = vma->moved_next)
+		walk_vma(w, vma);
+}
+
+static void walk_anon(struct walk *w)
+{
+	struct anon_family *family = (struct anon_family *)(uintptr_t)w->folio->f.mapping;
+	struct mm_struct *mm = family->mms;
+
+	while (mm && w->left && !w->stopped) {
+		u64 seq = mm->family_seq;
+		bool locked;
+
+		if (walk_lock(w, mm, &locked)) {
+			walk_anon_mm(w, mm);
+			if (locked)
+				spin_unlock(&mm->lock);
+		}
+		if (!walk_cycle(w)) {
+			mm = mm->family_next;
+			continue;
+		}
+		/* Anything may have gone meanwhile: the folio's mappings, mms, the family. */
+		if (!w->folio->f.mapcount || w->folio->f.mapping != (u64)(uintptr_t)family)
+			return;
+		for (mm = family->mms; mm && mm->family_seq >= seq; mm = mm->family_next)
+			;
+	}
+}
+
+static void walk_file(struct walk *w)
+{
+	struct address_space *m = (struct address_space *)(uintptr_t)w->folio->f.mapping;
+	struct vm_area_struct *vma = m->i_mmap;
+
+	while (vma && w->left && !w->stopped) {
+		u64 seq = vma->i_mmap_seq;
+		bool locked;
+
+		if (walk_lock(w, vma->vm_mm, &locked)) {
+			walk_vma(w, vma);
+			if (locked)
+				spin_unlock(&vma->vm_mm->lock);
+		}
+		if (!walk_cycle(w)) {
+			vma = vma->i_mmap_next;
+			continue;
+		}
+		if (!w->folio->f.mapcount || w->folio->f.mapping != (u64)(uintptr_t)m)
+			return;
+		for (vma = m->i_mmap; vma && vma->i_mmap_seq >= seq; vma = vma->i_mmap_next)
+			;
+	}
+}
+
+enum rmap_result rmap_walk(struct quire *q, struct folio *folio, rmap_visit_fn visit, void *arg, u32 flags)
+{
+	struct walk w = {.q = q, .folio = folio, .visit = visit, .arg = arg, .flags = flags, .left = folio->f.mapcount};
+
+	lockdep_assert_held(&q->lock);
+	if (!w.left || !folio->f.mapping)
+		return RMAP_DONE;
+	if (folio->f.type == FRAME_ANON)
+		walk_anon(&w);
+	else
+		walk_file(&w);
+	if (w.stopped)
+		return RMAP_STOPPED;
+	return w.busy && w.left ? RMAP_BUSY : RMAP_DONE;
+}
