@@ -168,7 +168,7 @@ def hosted_drivers():
     directory = os.path.join(ROOT, "tests", "hosted")
     for name in sorted(os.listdir(directory)):
         path = os.path.join(directory, name)
-        if name.startswith("test_") and os.access(path, os.X_OK):
+        if name.endswith((".py", ".sh")) and os.access(path, os.X_OK):
             yield name, path
 
 
