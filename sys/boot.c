@@ -6,6 +6,7 @@
  * filled here and never changes again: this is the one place that knows every floor.
  */
 #include <file/filemap.h>
+#include <quire/highmem.h>
 #include <mm/mm.h>
 #include <reclaim/reclaim.h>
 
@@ -85,7 +86,9 @@ static void init_hooks(struct quire *q)
 	q->hooks.punch_hole = filemap_punch_hole;
 	q->hooks.readahead = filemap_readahead;
 	q->hooks.folio_mark_dirty = folio_mark_dirty;
+	q->hooks.lru_add = folio_add_lru;
 	q->hooks.lru_del = folio_del_lru;
+	q->hooks.clear_highpages = clear_highpages;
 }
 
 static void banner(struct quire *q)
