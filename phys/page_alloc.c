@@ -179,11 +179,12 @@ static void wake_kswapd(struct quire *q, gfp_t gfp)
 /* Frames that reclaim might still free; without progress and without these another round is vain. */
 static bool reclaim_could_help(struct quire *q, const struct alloc_context *ac)
 {
-	u64 n = racy_u64(&q->lru_inactive_file.count) + racy_u64(&q->lru_active_file.count) +
-		racy_u64(&q->lru_inactive_anon.count) + racy_u64(&q->lru_active_anon.count);
+	u64 n = racy_u64(&q->nr_lru_pages[LRU_INACTIVE_FILE]) + racy_u64(&q->nr_lru_pages[LRU_ACTIVE_FILE]);
 	u64 min = 0;
 	int zi;
 
+	if (racy_u64(&q->nr_free_swap_pages))
+		n += racy_u64(&q->nr_lru_pages[LRU_INACTIVE_ANON]) + racy_u64(&q->nr_lru_pages[LRU_ACTIVE_ANON]);
 	for (zi = q->phys.first_zone[ac->highest]; zi >= 0; zi--)
 		min += q->phys.zones[zi].watermark[WMARK_MIN];
 	return n + nr_free_pages(q) > min + (1u << ac->order);

@@ -238,6 +238,8 @@ struct frame *alloc_pages_caller(struct quire *q, gfp_t gfp, unsigned order, voi
 void free_pages_caller(struct quire *q, struct frame *f, unsigned order, void *caller);
 
 /* ---- watermark.c ---- */
+/* A copy of one moment, for those who print.  Takes q->lock. */
+void zone_snapshot(struct quire *q, unsigned zone, struct zone *copy);
 bool zone_watermark_ok(struct zone *z, unsigned order, u64 mark, unsigned highest, u32 alloc_flags);
 void setup_per_zone_wmarks(struct quire *q);
 u64 default_min_free_kbytes(struct quire *q);

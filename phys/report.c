@@ -88,26 +88,28 @@ static void show_totals(struct quire *q)
 	u64 nr_free = nr_free_pages(q), pcp = total_pcp(q);
 
 	quire_log(q, 4, "Mem-Info:");
-	quire_log(q, 4, "active_anon:%lu inactive_anon:%lu isolated_anon:0", (unsigned long)racy_u64(&q->lru_active_anon.count),
-		  (unsigned long)racy_u64(&q->lru_inactive_anon.count));
-	quire_log(q, 4, " active_file:%lu inactive_file:%lu isolated_file:0", (unsigned long)racy_u64(&q->lru_active_file.count),
-		  (unsigned long)racy_u64(&q->lru_inactive_file.count));
-	quire_log(q, 4, " unevictable:%lu dirty:0 writeback:0", (unsigned long)racy_u64(&q->lru_unevictable.count));
+	quire_log(q, 4, "active_anon:%lu inactive_anon:%lu isolated_anon:0", (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_ANON]),
+		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_INACTIVE_ANON]));
+	quire_log(q, 4, " active_file:%lu inactive_file:%lu isolated_file:0", (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_FILE]),
+		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_INACTIVE_FILE]));
+	quire_log(q, 4, " unevictable:%lu dirty:%lu writeback:%lu", (unsigned long)racy_u64(&q->nr_lru_pages[LRU_UNEVICTABLE]),
+		  (unsigned long)racy_u64(&q->nr_dirty_pages), (unsigned long)racy_u64(&q->nr_writeback_pages));
+	quire_log(q, 4, " slab_reclaimable:%lu slab_unreclaimable:%lu", (unsigned long)racy_u64(&q->kmem.nr_slab_pages[1]),
+		  (unsigned long)racy_u64(&q->kmem.nr_slab_pages[0]));
 	quire_log(q, 4, " mapped:%lu shmem:%lu pagetables:%lu", (unsigned long)racy_u64(&q->nr_file_mapped),
 		  (unsigned long)racy_u64(&q->nr_shmem_pages), (unsigned long)racy_u64(&q->nr_pagetable_pages));
 	quire_log(q, 4, " free:%lu free_pcp:%lu free_cma:0", (unsigned long)(nr_free - pcp), (unsigned long)pcp);
 }
 
-static void show_zone(struct quire *q, unsigned zi)
+static void show_zone(struct quire *q, const struct zone *z, unsigned zi)
 {
-	const struct zone *z = &q->phys.zones[zi];
 	char text[200];
 	struct fmt_buf b = fmt_init(text, sizeof(text));
 	unsigned i;
 
 	quire_log(q, 4,
 		  "Node 0 %s free:%lukB boost:0kB min:%lukB low:%lukB high:%lukB reserved_highatomic:0KB present:%lukB managed:%lukB free_pcp:%lukB",
-		  z->name, K(racy_u64(&z->nr_free)), K(z->watermark[WMARK_MIN]), K(z->watermark[WMARK_LOW]),
+		  z->name, K(z->nr_free), K(z->watermark[WMARK_MIN]), K(z->watermark[WMARK_LOW]),
 		  K(z->watermark[WMARK_HIGH]), K((u64)(z->end_pfn - z->start_pfn)), K(z->managed), K(pcp_free_pages(q, zi)));
 	for (i = 0; i < MAX_NR_ZONES; i++)
 		fmt_printf(&b, " %lu", (unsigned long)z->lowmem_reserve[i]);
@@ -115,10 +117,9 @@ static void show_zone(struct quire *q, unsigned zi)
 }
 
 /* "Node 0 DMA: 1*4kB (U) 0*8kB ... = 15360kB", letters naming the types that have blocks. */
-static void show_zone_blocks(struct quire *q, unsigned zi)
+static void show_zone_blocks(struct quire *q, const struct zone *z)
 {
 	static const char letters[MIGRATE_PCPTYPES] = { 'U', 'M', 'E' };
-	const struct zone *z = &q->phys.zones[zi];
 	char text[400];
 	struct fmt_buf b = fmt_init(text, sizeof(text));
 	u64 total = 0;
@@ -145,16 +146,20 @@ static void show_zone_blocks(struct quire *q, unsigned zi)
 void show_mem(struct quire *q)
 {
 	u64 reserved = q->phys.nr_frames;
+	struct zone z;
 	unsigned i;
 
 	show_totals(q);
-	for (i = 0; i < MAX_NR_ZONES; i++)
-		if (zone_populated(&q->phys.zones[i]))
-			show_zone(q, i);
 	for (i = 0; i < MAX_NR_ZONES; i++) {
-		reserved -= q->phys.zones[i].managed;
-		if (zone_populated(&q->phys.zones[i]))
-			show_zone_blocks(q, i);
+		zone_snapshot(q, i, &z);
+		reserved -= z.managed;
+		if (zone_populated(&z))
+			show_zone(q, &z, i);
+	}
+	for (i = 0; i < MAX_NR_ZONES; i++) {
+		zone_snapshot(q, i, &z);
+		if (zone_populated(&z))
+			show_zone_blocks(q, &z);
 	}
 	quire_log(q, 4, "%lu total pagecache pages", (unsigned long)racy_u64(&q->nr_file_pages));
 	quire_log(q, 4, "%lu pages RAM", (unsigned long)q->phys.nr_frames);

@@ -187,16 +187,25 @@ u64 phys_shortfall(struct quire *q)
 	return n;
 }
 
+void zone_snapshot(struct quire *q, unsigned zone, struct zone *copy)
+{
+	spin_lock(&q->lock);
+	memcpy(copy, &q->phys.zones[zone], sizeof(*copy));
+	spin_unlock(&q->lock);
+}
+
 /* ---- fragmentation (Linux: mm/vmstat.c) ---- */
 
 /* Free frames of a zone, free blocks of any order, and blocks of 2^order frames that could be cut from them. */
-static void contig_info(struct zone *z, unsigned order, u64 *pages, u64 *blocks, u64 *suitable)
+static void contig_info(struct quire *q, unsigned zone, unsigned order, u64 *pages, u64 *blocks, u64 *suitable)
 {
+	struct zone z;
 	unsigned o;
 
+	zone_snapshot(q, zone, &z);
 	*pages = *blocks = *suitable = 0;
 	for (o = 0; o <= MAX_ORDER; o++) {
-		u64 n = zone_free_blocks(z, o);
+		u64 n = zone_free_blocks(&z, o);
 
 		*blocks += n;
 		*pages += n << o;
@@ -209,7 +218,7 @@ int unusable_free_index(struct quire *q, enum zone_type zone, unsigned order)
 {
 	u64 pages, blocks, suitable;
 
-	contig_info(&q->phys.zones[zone], order, &pages, &blocks, &suitable);
+	contig_info(q, zone, order, &pages, &blocks, &suitable);
 	return pages ? (int)((pages - (suitable << order)) * 1000 / pages) : 1000;
 }
 
@@ -217,7 +226,7 @@ int fragmentation_index(struct quire *q, enum zone_type zone, unsigned order)
 {
 	u64 pages, blocks, suitable, requested = 1ull << order;
 
-	contig_info(&q->phys.zones[zone], order, &pages, &blocks, &suitable);
+	contig_info(q, zone, order, &pages, &blocks, &suitable);
 	if (!blocks)
 		return 0;
 	if (suitable)
@@ -227,12 +236,14 @@ int fragmentation_index(struct quire *q, enum zone_type zone, unsigned order)
 
 int phys_largest_free_order(struct quire *q)
 {
-	int o;
+	int o, best = -1;
 	unsigned i;
 
-	for (o = MAX_ORDER; o >= 0; o--)
-		for (i = 0; i < MAX_NR_ZONES; i++)
+	spin_lock(&q->lock);
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		for (o = MAX_ORDER; o > best; o--)
 			if (zone_free_blocks(&q->phys.zones[i], (unsigned)o))
-				return o;
-	return -1;
+				best = o;
+	spin_unlock(&q->lock);
+	return best;
 }
