@@ -13,9 +13,10 @@ int main(void)
 		small[i] = malloc(100 << 10);
 		memset(small[i], 1, 100 << 10);
 	}
-	top = malloc(2000); /* lies above: the heap cannot shrink below it */
+	top = malloc(8000); /* lies above: the heap cannot shrink below it */
 	large = malloc(1 << 20);
 	where = (uintptr_t)large;
+	__asm__ volatile("" : : "r"(top) : "memory"); /* the compiler must not leave it out */
 	memset(large, 1, 1 << 20);
 	printf("100 KiB blocks lie in the heap:\n");
 	show_mapping((uintptr_t)small[50]);
