@@ -24,11 +24,15 @@
 /* ctx.flags */
 #define CTXF_SUPERVISOR 1u
 
+/* kthread.pending */
+#define PEND_SIGNAL 1u
+#define PEND_STOP 2u
+
 /* The private signal between kernels of one machine: a standard one, so that it coalesces and cannot meet the queue limit. */
 #define SIG_PRIVATE 16 /* SIGSTKFLT: nothing on Linux ever sends it */
 
 /* ---- ctx.port_data[] ---- */
-enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT };
+enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, CTXP_NEWBORN };
 
 /* Per address space, shared; in machine memory at HOST_MM_OFFSET.  gen, log, first_ctx, nproc: mm->lock (logged). */
 #define FLUSH_LOG 256u
@@ -54,8 +58,15 @@ struct machine_shared {
 	u32 ctx_used;             /* contexts ever used: ids 1..ctx_used */
 	u32 ctx_free;             /* id of the first free one, through CTXP_FREE_NEXT */
 	u32 host_mm_used, host_mm_free;
+	u64 serial;               /* of the newest process; pool_lock */
+	u32 newborn;              /* id of a context whose process has no pidfd yet, through CTXP_NEWBORN; pool_lock */
+	u32 vfork_word;           /* futex: some vfork child left its parent's mm */
 	u32 doorbell;             /* futex: supervisor work; atomically incremented */
 	u32 cpu_count;
+	u32 panicked;             /* panic_text says why the machine ends */
+	u32 log_seq;              /* lines ever logged: followers look again */
+	u32 first_ctx;            /* the first program's context, made by the supervisor */
+	s32 start_error;          /* why the first program could not be started (errno) */
 	char panic_text[256];
 	u64 seed_state;           /* pool_lock */
 	u64 stat_revocations, stat_revoke_signals, stat_recoveries;
@@ -65,6 +76,7 @@ struct machine_shared {
 };
 #define shared_area() ((struct machine_shared *)SHARED_BASE)
 #define OPT_VERBOSE BIT(0)
+#define OPT_NO_ASLR BIT(1)
 
 static inline struct ctx *ctx_by_id(u32 id)
 {
@@ -98,12 +110,14 @@ struct kproc {
 	u64 anchor_next;          /* next free address for anchors */
 	struct native_range native[MAX_NATIVE_RANGES];
 	u32 nnative;
+	u32 starting;             /* the next private signal starts the first program */
 	u32 exec_stop;            /* another thread wants this one gone (exec, exit) */
 	u64 vdso, vdso_start, vdso_end; /* host vdso kept for the guest */
 	u64 hwcap, hwcap2, minsigstksz, clktck;
 	char exe_path[4096];      /* /proc/self/exe */
 	u32 dumpable;
 	u64 slots_used;           /* trap slots handed out */
+	u64 seq_next, seq_window; /* refills: where sequential touch would go on; under install */
 	u64 stat_refills, stat_drops;
 };
 extern struct kproc kproc;
@@ -123,15 +137,18 @@ struct kthread {
 	u64 saved_mask;           /* sigsuspend and friends: mask to return to */
 	u32 has_saved_mask;
 	u32 in_native;
+	u64 held_back;            /* signals of the never-blocked kind that vmask holds back */
 	u64 vmask;                /* guest's wish for the signals the kernel never blocks */
 	u64 alt_sp, alt_size;     /* guest's sigaltstack */
 	u32 alt_flags;
 	u32 robust_valid;
 	u64 guest_robust_head, guest_robust_len;
-	u64 clear_child_tid;
+	u64 clear_child_tid, set_child_tid;
+	u32 guest_pdeathsig;
 	u64 fixup_ip, fixup_sp;   /* kernel access to guest memory in progress: where to go when it fails */
 	u64 last_syscall;
 	struct trap *trap;        /* innermost trap from guest code */
+	long syscall_nr;          /* of the current trap, -1 when it is not a system call or was dealt with */
 };
 
 static inline struct kthread *kthread(void)

@@ -9,7 +9,7 @@
  * ends the call, its handler returns to the mask before the call: kthread.saved_mask (signal.c).
  */
 #include "native.h"
-#include "signal.h"
+#include "guest_signal.h"
 #include "x86_64/native_nr.h"
 #include "x86_64/regs.h"
 

@@ -1,0 +1,137 @@
+/*
+ * Anchors: how a process maps a host file long after the guest closed its descriptor.
+ *
+ * When the guest maps a file, the kernel maps the whole file once, hidden above the guest's range (MAP_SHARED, PROT_READ).
+ * mremap(anchor + off, 0, len, ...) duplicates a shared mapping without a descriptor (mremap(2), old_size 0), so refills
+ * need no descriptor, and fork carries anchors to children for free.  The anchor keeps the inode alive, so (dev, ino) names
+ * the file for as long as the anchor exists.
+ *
+ * One anchor per (file, protection); `writable` ones come from a descriptor open for writing.  Under kproc.install.
+ */
+#include "refill.h"
+#include "hostsys.h"
+
+#define MAX_ANCHORS 4096u
+#define ANCHOR_GAP (1ull << 21)
+#define KEEP_ANCHORS 64u
+
+struct anchor_slot {
+	u64 dev, ino, addr, len;
+	u32 prot, writable;
+};
+static struct anchor_slot slots[MAX_ANCHORS];
+static u32 nslots;
+static u64 next_addr = ANCHOR_BASE;
+
+static struct anchor_slot *find(u64 dev, u64 ino, u32 prot, bool writable, u64 end)
+{
+	u32 i;
+
+	for (i = 0; i < nslots; i++)
+		if (slots[i].ino == ino && slots[i].dev == dev && slots[i].prot == prot && slots[i].len >= end &&
+		    (!writable || slots[i].writable))
+			return &slots[i];
+	return NULL;
+}
+
+static struct anchor_slot *add(u64 dev, u64 ino, u64 len, u32 prot, bool writable)
+{
+	struct anchor_slot *s;
+
+	if (nslots == MAX_ANCHORS || next_addr + len + ANCHOR_GAP > ANCHOR_END)
+		return NULL;
+	s = &slots[nslots++];
+	*s = (struct anchor_slot){ dev, ino, next_addr, len, prot, writable };
+	next_addr += ALIGN_UP(len, ANCHOR_GAP) + ANCHOR_GAP;
+	return s;
+}
+
+long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable)
+{
+	struct anchor_slot *s;
+	long ret = 0;
+
+	install_lock();
+	if (!find(dev, ino, PROT_READ, writable, end)) {
+		s = add(dev, ino, PAGE_ALIGN(end), PROT_READ, writable);
+		ret = s ? host_call(__NR_mmap, s->addr, s->len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) : -ENOMEM;
+		if (s && ret < 0)
+			nslots--;
+	}
+	install_unlock();
+	return ret < 0 ? ret : 0;
+}
+
+/* The anchor that already has the wanted protection; made from the readable one when it is missing. */
+static struct anchor_slot *with_prot(u64 dev, u64 ino, u32 prot, u64 end)
+{
+	struct anchor_slot *s = find(dev, ino, prot, prot & PROT_WRITE, end), *base;
+
+	if (s)
+		return s;
+	base = find(dev, ino, PROT_READ, prot & PROT_WRITE, end);
+	if (!base)
+		return NULL;
+	s = add(dev, ino, base->len, prot, base->writable);
+	if (!s)
+		return NULL;
+	if (host_call(__NR_mremap, base->addr, 0, base->len, MREMAP_MAYMOVE | MREMAP_FIXED, s->addr) < 0 ||
+	    host_call(__NR_mprotect, s->addr, s->len, prot) < 0) {
+		host_call(__NR_munmap, s->addr, s->len);
+		nslots--;
+		return NULL;
+	}
+	return s;
+}
+
+long anchor_map(u64 dev, u64 ino, u64 off, u64 addr, u64 len, u32 prot)
+{
+	struct anchor_slot *s = with_prot(dev, ino, prot, off + len);
+
+	if (!s)
+		return -EBADF;
+	return host_call(__NR_mremap, s->addr + off, 0, len, MREMAP_MAYMOVE | MREMAP_FIXED, addr);
+}
+
+void *anchor_bytes(u64 dev, u64 ino, u64 off, bool write, u64 *avail)
+{
+	u32 prot = write ? PROT_READ | PROT_WRITE : PROT_READ;
+	struct anchor_slot *s = with_prot(dev, ino, prot, off + 1);
+
+	if (!s)
+		return NULL;
+	*avail = s->len - off;
+	return (void *)(s->addr + off);
+}
+
+static bool in_use(struct mm_struct *mm, const struct anchor_slot *s)
+{
+	struct vm_area_struct *vma;
+
+	for (vma = vma_first(mm); vma; vma = vma_next(mm, vma))
+		if (vma->vm_file && vma->vm_file->mapping->dev == s->dev && vma->vm_file->mapping->ino == s->ino)
+			return true;
+	return false;
+}
+
+void anchors_trim(void)
+{
+	u32 i, kept = 0;
+
+	install_lock();
+	if (nslots > KEEP_ANCHORS) {
+		for (i = 0; i < nslots; i++) {
+			bool keep;
+
+			spin_lock(&kproc.mm->lock);
+			keep = in_use(kproc.mm, &slots[i]);
+			spin_unlock(&kproc.mm->lock);
+			if (keep)
+				slots[kept++] = slots[i];
+			else
+				host_call(__NR_munmap, slots[i].addr, slots[i].len);
+		}
+		nslots = kept;
+	}
+	install_unlock();
+}

@@ -1,0 +1,183 @@
+/*
+ * System calls that the machine serves itself.  Everything else is native_syscall()'s: pinned and executed by the host.
+ */
+#include "hostsys.h"
+#include "memory.h"
+#include "process.h"
+#include "../../sys/sys.h"
+#include "guest_signal.h"
+#include "x86_64/regs.h"
+
+#define ARCH_SET_GS_ 0x1001
+#define ARCH_SET_FS_ 0x1002
+#define ARCH_GET_FS_ 0x1003
+#define ARCH_GET_GS_ 0x1004
+
+static long sys_arch_prctl(u64 code, u64 arg)
+{
+	u64 v;
+	long ret;
+
+	switch (code) {
+	case ARCH_SET_GS_:
+		klog("arch_prctl(ARCH_SET_GS) refused: the hosted kernel keeps gs");
+		return -EPERM;
+	case ARCH_SET_FS_:
+		return host_call(__NR_arch_prctl, code, arg);
+	case ARCH_GET_FS_:
+		ret = host_call(__NR_arch_prctl, code, &v);
+		return ret < 0 ? ret : copy_to_user(arg, &v, 8);
+	case ARCH_GET_GS_:
+		v = 0;
+		return copy_to_user(arg, &v, 8);
+	default:
+		return -EINVAL;
+	}
+}
+
+static long sys_set_robust_list(struct kthread *k, u64 head, u64 len)
+{
+	if (len != 24)
+		return -EINVAL;
+	k->guest_robust_head = head;
+	k->guest_robust_len = len;
+	return 0;
+}
+
+static long sys_get_robust_list(struct kthread *k, u64 pid, u64 head, u64 len)
+{
+	if (pid && (s32)pid != k->tid)
+		return -EPERM;
+	if (copy_to_user(head, &k->guest_robust_head, 8) || copy_to_user(len, &k->guest_robust_len, 8))
+		return -EFAULT;
+	return 0;
+}
+
+#define PR_SET_PDEATHSIG_ 1
+#define PR_GET_PDEATHSIG_ 2
+#define PR_SET_NAME_ 15
+#define PR_SET_SECCOMP_ 22
+#define PR_SET_MM_ 35
+
+static long sys_prctl(struct trap *t, const u64 a[6])
+{
+	u32 sig;
+	long ret;
+
+	switch (a[0]) {
+	case PR_SET_PDEATHSIG_:
+		/* The host's is the kernel's own (the supervisor's death); the guest's wish is kept for PR_GET. */
+		if (a[1] > NSIG)
+			return -EINVAL;
+		t->k->guest_pdeathsig = (u32)a[1];
+		return 0;
+	case PR_GET_PDEATHSIG_:
+		sig = t->k->guest_pdeathsig;
+		return copy_to_user(a[1], &sig, 4);
+	case PR_SET_SECCOMP_:
+	case PR_SET_MM_:
+		klog("prctl(%lu) refused", (unsigned long)a[0]);
+		return -EINVAL;
+	case PR_SET_NAME_:
+		ret = native_syscall(t, __NR_prctl, a);
+		if (ret == 0 && t->k->tid == kproc.pid) {
+			char comm[TASK_COMM_LEN] = { 0 };
+
+			host_call(__NR_prctl, 16 /* PR_GET_NAME */, comm);
+			task_set_comm(kproc.task, comm);
+		}
+		return ret;
+	default:
+		return native_syscall(t, __NR_prctl, a);
+	}
+}
+
+static long sys_memory(struct trap *t, long nr, const u64 a[6])
+{
+	struct task *task = kproc.task;
+
+	switch (nr) {
+	case __NR_mmap: return guest_mmap(a[0], a[1], a[2], a[3], a[4], a[5]);
+	case __NR_munmap: return guest_munmap(a[0], a[1]);
+	case __NR_mprotect: return sys_mprotect(task, a[0], a[1], a[2]);
+	case __NR_mremap: return sys_mremap(task, a[0], a[1], a[2], a[3], a[4]);
+	case __NR_brk: return sys_brk(task, a[0]);
+	case __NR_madvise: return sys_madvise(task, a[0], a[1], (int)a[2]);
+	case __NR_mlock: return sys_mlock(task, a[0], a[1]);
+	case __NR_mlock2: return sys_mlock2(task, a[0], a[1], a[2]);
+	case __NR_munlock: return sys_munlock(task, a[0], a[1]);
+	case __NR_mlockall: return sys_mlockall(task, (int)a[0]);
+	case __NR_munlockall: return sys_munlockall(task);
+	case __NR_msync: return sys_msync(task, a[0], a[1], (int)a[2]);
+	case __NR_mincore: return sys_mincore(task, a[0], a[1], a[2]);
+	case __NR_process_vm_readv: return sys_process_vm_readv(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
+	case __NR_process_vm_writev: return sys_process_vm_writev(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
+	case __NR_sysinfo: return guest_sysinfo(a[0]);
+	case __NR_prlimit64: return sys_prlimit64(t, a);
+	case __NR_getrlimit: return sys_getrlimit(t, a);
+	case __NR_setrlimit: return sys_setrlimit(t, a);
+	default: return -EOPNOTSUPP;
+	}
+}
+
+static long sys_process(struct trap *t, long nr, const u64 a[6])
+{
+	switch (nr) {
+	case __NR_fork: return sys_clone(t, 17, 0, 0, 0, 0);
+	case __NR_vfork: return sys_vfork(t);
+	case __NR_clone: return sys_clone(t, a[0], a[1], a[2], a[3], a[4]);
+	case __NR_clone3: return sys_clone3(t, a[0], a[1]);
+	case __NR_execve: return sys_execve(t, a[0], a[1], a[2]);
+	case __NR_execveat: return sys_execveat(t, (s32)a[0], a[1], a[2], a[3], (s32)a[4]);
+	case __NR_exit: return sys_exit_thread(t, (s32)a[0]);
+	case __NR_exit_group: return sys_exit_group(t, (s32)a[0]);
+	case __NR_set_tid_address: t->k->clear_child_tid = a[0]; return t->k->tid;
+	case __NR_set_robust_list: return sys_set_robust_list(t->k, a[0], a[1]);
+	case __NR_get_robust_list: return sys_get_robust_list(t->k, a[0], a[1], a[2]);
+	case __NR_futex: return sys_futex(t, a);
+	case __NR_arch_prctl: return sys_arch_prctl(a[0], a[1]);
+	case __NR_prctl: return sys_prctl(t, a);
+	default: return -EOPNOTSUPP;
+	}
+}
+
+static long sys_signals(struct trap *t, long nr, const u64 a[6])
+{
+	switch (nr) {
+	case __NR_rt_sigaction: return sys_rt_sigaction(t, (s32)a[0], a[1], a[2], a[3]);
+	case __NR_rt_sigprocmask: return sys_rt_sigprocmask(t, (s32)a[0], a[1], a[2], a[3]);
+	case __NR_rt_sigreturn: return sys_rt_sigreturn(t);
+	case __NR_sigaltstack: return sys_sigaltstack(t, a[0], a[1]);
+	case __NR_rt_sigsuspend: return sys_rt_sigsuspend(t, a[0], a[1]);
+	case __NR_rt_sigtimedwait: return sys_rt_sigtimedwait(t, a[0], a[1], a[2], a[3]);
+	case __NR_rt_sigpending: return sys_rt_sigpending(t, a[0], a[1]);
+	default: return -EOPNOTSUPP;
+	}
+}
+
+/* -EOPNOTSUPP from a group means "not mine"; calls that can really fail with it are native. */
+long guest_syscall(struct trap *t, long nr, const u64 a[6])
+{
+	switch (nr) {
+	case __NR_mmap: case __NR_munmap: case __NR_mprotect: case __NR_mremap: case __NR_brk: case __NR_madvise:
+	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
+	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:
+	case __NR_setrlimit: case __NR_process_vm_readv: case __NR_process_vm_writev:
+		return sys_memory(t, nr, a);
+	case __NR_fork: case __NR_vfork: case __NR_clone: case __NR_clone3: case __NR_execve: case __NR_execveat:
+	case __NR_exit: case __NR_exit_group: case __NR_set_tid_address: case __NR_set_robust_list:
+	case __NR_get_robust_list: case __NR_futex: case __NR_arch_prctl: case __NR_prctl:
+		return sys_process(t, nr, a);
+	case __NR_rt_sigaction: case __NR_rt_sigprocmask: case __NR_rt_sigreturn: case __NR_sigaltstack:
+	case __NR_rt_sigsuspend: case __NR_rt_sigtimedwait: case __NR_rt_sigpending:
+		return sys_signals(t, nr, a);
+	case __NR_personality:
+		return a[0] == 0xffffffffull ? 0 : (a[0] & ~0x0040000ull /* ADDR_NO_RANDOMIZE */) ? -EINVAL : 0;
+	case __NR_ptrace: case __NR_seccomp:
+		return -EPERM;
+	case __NR_restart_syscall:
+		return -EINTR;
+	default:
+		return native_syscall(t, nr, a);
+	}
+}

@@ -1,0 +1,428 @@
+/*
+ * exec in place: the host process stays, its guest's address space is replaced.
+ *
+ * Order: (1) everything that can fail: open, read, copy the arguments, build the new mm; (2) stop the other threads; (3) leave
+ * the old mm, drop all host mappings, close close-on-exec descriptors, reset signals; (4) start.  Nothing after (1) fails.
+ *
+ * The thread that calls exec goes on under its own host tid, also when it is not the leader (CAVEATS.md): the pid stays the
+ * same, gettid() differs from it.
+ */
+#include "exec.h"
+#include "hostfile.h"
+#include "hostsys.h"
+#include "memory.h"
+#include "refill.h"
+#include "revoke.h"
+#include "guest_signal.h"
+#include "x86_64/regs.h"
+#include <linux/fcntl.h>
+#include <linux/sched.h>
+
+#define MAX_INTERP_DEPTH 5
+#define SHEBANG_SIZE 256      /* BINPRM_BUF_SIZE */
+#define ARG_AREA (160ull << 20) /* virtual: strings and pointers of one exec */
+#define MAX_ARG_STRLEN (32 * PAGE_SIZE)
+
+/* A prepared exec: valid between (1) and (4). */
+struct prepared {
+	struct mm_struct *mm;
+	u64 entry, sp;
+	char path[PATH_SIZE];
+	char comm[TASK_COMM_LEN];
+	u32 requester;   /* tid */
+};
+static struct prepared prepared;
+
+void exec_area_free(struct exec_strings *s)
+{
+	if (s->base)
+		host_call(__NR_munmap, s->base, ARG_AREA);
+	s->base = NULL;
+}
+
+/* Kernel-private memory for one exec's strings: [pointers | strings], grown from both ends of the lower and upper half. */
+long exec_area_init(struct exec_strings *s)
+{
+	long at = host_call(__NR_mmap, 0, ARG_AREA, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	memset(s, 0, sizeof(*s));
+	if (at < 0)
+		return at;
+	s->base = (void *)at;
+	s->ptrs = s->base;
+	s->text = (char *)s->base + ARG_AREA / 2;
+	s->text_end = (char *)s->base + ARG_AREA;
+	return 0;
+}
+
+static long add_kernel_string(struct exec_strings *s, const char *str)
+{
+	size_t n = strlen(str) + 1;
+
+	if (s->text + n > s->text_end || (char *)&s->ptrs[s->nptrs + 2] > (char *)s->base + ARG_AREA / 2)
+		return -E2BIG;
+	memcpy(s->text, str, n);
+	s->ptrs[s->nptrs++] = s->text;
+	s->text += n;
+	return 0;
+}
+
+static long add_user_strings(struct exec_strings *s, u64 array, u32 skip)
+{
+	u64 p;
+	u32 i;
+
+	for (i = skip; array; i++) {
+		long n;
+
+		if (copy_from_user(&p, array + 8ull * i, 8))
+			return -EFAULT;
+		if (!p)
+			break;
+		if ((char *)&s->ptrs[s->nptrs + 2] > (char *)s->base + ARG_AREA / 2)
+			return -E2BIG;
+		n = strncpy_from_user(s->text, p, MIN((size_t)(s->text_end - s->text), MAX_ARG_STRLEN));
+		if (n < 0)
+			return n == -ENAMETOOLONG ? -E2BIG : n;
+		s->ptrs[s->nptrs++] = s->text;
+		s->text += n + 1;
+	}
+	return 0;
+}
+
+/* ---- opening programs ---- */
+
+static long open_program(int dirfd, const char *path, int flags)
+{
+	struct hostfile_info info;
+	long fd, ret;
+
+	if ((flags & AT_EMPTY_PATH) && !*path) {
+		char link[32] = "/proc/self/fd/";
+
+		fmt_uint(link + 14, (u64)dirfd);
+		fd = host_call(__NR_openat, AT_FDCWD, link, O_RDONLY | HOST_O_CLOEXEC);
+		ret = fd < 0 ? fd : host_call(__NR_faccessat, AT_FDCWD, link, 1 /* X_OK */);
+	} else {
+		u64 nofollow = (flags & AT_SYMLINK_NOFOLLOW) ? O_NOFOLLOW : 0;
+
+		fd = host_call(__NR_openat, dirfd, path, O_RDONLY | HOST_O_CLOEXEC | O_NONBLOCK | nofollow);
+		ret = fd < 0 ? fd : host_call(439 /* faccessat2 */, dirfd, path, 1, AT_EACCESS);
+	}
+	if (fd < 0)
+		return fd == -ENXIO ? -EACCES : fd;
+	if (!ret)
+		ret = hostfile_stat((int)fd, &info);
+	if (!ret && !info.regular)
+		ret = -EACCES;
+	if (ret < 0) {
+		host_call(__NR_close, fd);
+		return ret;
+	}
+	return fd;
+}
+
+static struct file *open_interp(struct quire *q, const char *path, void *cookie)
+{
+	long fd = open_program(AT_FDCWD, path, 0);
+	struct file *f;
+
+	if (fd < 0)
+		return ERR_PTR(fd);
+	f = hostfile_open((int)fd, 0, false);
+	host_call(__NR_close, fd);
+	return f;
+}
+
+/* "#! interpreter [argument]": cuts the line in place.  False if there is none. */
+static bool parse_shebang(char *line, char **interp, char **arg)
+{
+	char *p = line + 2, *end;
+
+	while (*p == ' ' || *p == '\t')
+		p++;
+	for (end = p; *end && *end != '\n'; end++)
+		;
+	*end = 0;
+	while (end > p && (end[-1] == ' ' || end[-1] == '\t'))
+		*--end = 0;
+	if (!*p)
+		return false;
+	*interp = p;
+	while (*p && *p != ' ' && *p != '\t')
+		p++;
+	*arg = NULL;
+	if (*p) {
+		*p++ = 0;
+		while (*p == ' ' || *p == '\t')
+			p++;
+		*arg = *p ? p : NULL;
+	}
+	return true;
+}
+
+/* Puts interpreter, its argument and the script's name in front of what follows argv[0]. */
+static long prepend_interp(struct exec_strings *s, const char *interp, const char *arg, const char *script)
+{
+	u32 add = arg ? 3 : 2, drop = s->argc ? 1 : 0, i;
+	const char *head[3];
+	long ret = 0;
+
+	if ((char *)&s->ptrs[s->nptrs + add + 1] > (char *)s->base + ARG_AREA / 2)
+		return -E2BIG;
+	for (i = 0; i < add && !ret; i++) {
+		ret = add_kernel_string(s, i == 0 ? interp : i == add - 1 ? script : arg);
+		head[i] = s->text - strlen(i == 0 ? interp : i == add - 1 ? script : arg) - 1;
+		if (!ret)
+			s->nptrs--;
+	}
+	if (ret)
+		return ret;
+	memmove(s->ptrs + add, s->ptrs + drop, (s->nptrs - drop) * sizeof(char *));
+	for (i = 0; i < add; i++)
+		s->ptrs[i] = head[i];
+	s->nptrs += add - drop;
+	s->argc += add - drop;
+	return 0;
+}
+
+/* Opens the program, following #! lines; name: what the guest called it, replaced by the last interpreter. */
+static struct file *resolve_program(struct exec_strings *s, int dirfd, char *name, int flags)
+{
+	char line[SHEBANG_SIZE + 1], *interp, *arg;
+	struct file *f;
+	int depth;
+
+	for (depth = 0; depth < MAX_INTERP_DEPTH; depth++) {
+		long fd = open_program(dirfd, name, flags), n;
+
+		if (fd < 0)
+			return ERR_PTR(fd);
+		n = host_call(__NR_pread64, fd, line, SHEBANG_SIZE, 0);
+		line[n < 0 ? 0 : n] = 0;
+		if (n < 2 || line[0] != '#' || line[1] != '!') {
+			f = n < 0 ? ERR_PTR(n) : n == 0 ? ERR_PTR(-ENOEXEC) : hostfile_open((int)fd, 0, false);
+			host_call(__NR_close, fd);
+			return f;
+		}
+		host_call(__NR_close, fd);
+		if (!parse_shebang(line, &interp, &arg))
+			return ERR_PTR(-ENOEXEC);
+		n = prepend_interp(s, interp, arg, name);
+		if (n)
+			return ERR_PTR(n);
+		memcpy(name, interp, strlen(interp) + 1);
+		dirfd = AT_FDCWD;
+		flags = 0;
+	}
+	return ERR_PTR(-ELOOP);
+}
+
+static u64 host_id(long nr) { return (u64)host_call(nr); }
+
+static void set_names(struct prepared *p, const struct file *f, const char *name)
+{
+	const char *base = name, *c;
+	size_t n;
+
+	for (c = name; *c; c++)
+		if (*c == '/')
+			base = c + 1;
+	n = MIN(strlen(base), (size_t)TASK_COMM_LEN - 1);
+	memset(p->comm, 0, sizeof(p->comm));
+	memcpy(p->comm, base, n);
+	n = MIN(strlen(f->path), sizeof(p->path) - 1);
+	memcpy(p->path, f->path, n);
+	p->path[n] = 0;
+}
+
+long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags)
+{
+	struct quire *q = kthread()->ctx->q;
+	struct exec_result res;
+	struct exec_args a = { 0 };
+	char called[PATH_SIZE];
+	struct file *f;
+	long ret;
+
+	memcpy(called, name, strlen(name) + 1);
+	f = resolve_program(s, dirfd, name, flags);
+	if (IS_ERR(f))
+		return PTR_ERR(f);
+	a = (struct exec_args){ .file = f, .filename = called, .argc = s->argc, .envc = s->nptrs - s->argc,
+				.argv = s->ptrs, .envp = s->ptrs + s->argc, .open_interp = open_interp,
+				.uid = host_id(__NR_getuid), .euid = host_id(__NR_geteuid),
+				.gid = host_id(__NR_getgid), .egid = host_id(__NR_getegid),
+				.hwcap = kproc.hwcap, .hwcap2 = kproc.hwcap2, .minsigstksz = kproc.minsigstksz,
+				.clktck = kproc.clktck, .sysinfo_ehdr = kproc.vdso, .rlim_stack = rlimit_stack(),
+				.aslr = !(shared_area()->options & OPT_NO_ASLR), .abi = &guest_abi_x86_64 };
+	ret = exec_mm(q, &a, &res);
+	if (!ret) {
+		rlimits_apply(res.mm);
+		prepared.mm = res.mm;
+		prepared.entry = res.entry;
+		prepared.sp = res.sp;
+		set_names(&prepared, f, called);
+		map_vdso(res.mm);
+	}
+	file_put(f);
+	return ret;
+}
+
+/* ---- the point of no return ---- */
+
+static void close_on_exec(void)
+{
+	struct { u64 ino; s64 off; u16 reclen; u8 type; char name[]; } *d;
+	u8 buf[2048];
+	long fd, n, at;
+
+	host_call(__NR_unshare, CLONE_FILES);
+	fd = host_call(__NR_openat, AT_FDCWD, "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY | HOST_O_CLOEXEC);
+	if (fd < 0)
+		return;
+	while ((n = host_call(__NR_getdents64, fd, buf, sizeof(buf))) > 0) {
+		for (at = 0; at < n; at += d->reclen) {
+			long other = 0;
+			const char *c;
+
+			d = (void *)(buf + at);
+			for (c = d->name; *c >= '0' && *c <= '9'; c++)
+				other = other * 10 + (*c - '0');
+			if (d->name[0] == '.' || other == fd || other == KERNEL_FD)
+				continue;
+			if (host_call(__NR_fcntl, other, F_GETFD) & FD_CLOEXEC)
+				host_call(__NR_close, other);
+		}
+	}
+	host_call(__NR_close, fd);
+}
+
+static void switch_mm(struct kthread *k, struct mm_struct *mm)
+{
+	struct task *task = kproc.task;
+
+	install_lock();
+	ctx_leave_mm(k->ctx);
+	host_call(__NR_munmap, PAGE_SIZE * 16, GUEST_END - PAGE_SIZE * 16);
+	kproc.nnative = 0;
+	kproc.mm = mm;
+	kproc.flushed = 0;
+	kproc.seq_next = 0;
+	install_unlock();
+	ctx_join_mm(k->ctx, mm);
+	task_set_mm(task, mm);
+}
+
+void exec_commit(struct kthread *k, struct ucontext_host *uc)
+{
+	struct task *task = kproc.task;
+	u32 i;
+
+	k->robust_valid = 0;
+	switch_mm(k, prepared.mm);
+	anchors_trim();
+	vfork_done(task);
+	close_on_exec();
+	signals_exec_reset(k);
+	task_set_comm(task, prepared.comm);
+	host_call(__NR_prctl, 15 /* PR_SET_NAME */, prepared.comm);
+	for (i = 0; i < sizeof(prepared.path); i++)
+		kproc.exe_path[i] = prepared.path[i];
+	host_call(__NR_arch_prctl, 0x1002 /* ARCH_SET_FS */, 0);
+	k->clear_child_tid = 0;
+	k->guest_robust_head = 0;
+	kproc.exec_stop = 0;
+	start_program(uc, prepared.entry, prepared.sp);
+}
+
+static bool poke_thread(struct ctx *c, void *arg)
+{
+	struct kthread *k = kthread();
+
+	if (c != k->ctx && c->port_data[CTXP_SERIAL] == k->ctx->port_data[CTXP_SERIAL])
+		host_call(__NR_tgkill, kproc.pid, c->port_data[CTXP_TID], SIG_PRIVATE);
+	return true;
+}
+
+/* Until this is the only thread of the process. */
+static void wait_alone(void)
+{
+	u32 n;
+
+	while ((n = __atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST)) > 1) {
+		spin_lock(&kproc.mm->lock);
+		mm_for_each_ctx(kproc.mm, poke_thread, NULL);
+		spin_unlock(&kproc.mm->lock);
+		port_wait(&kproc.nthreads, n, 1000000);
+	}
+}
+
+void exec_stop_point(struct kthread *k, struct ucontext_host *uc)
+{
+	(void)uc;
+	thread_end_for_exec(k);
+}
+
+/* Only the thread that completes the exec returns. */
+static void become_alone(struct trap *t)
+{
+	kproc.exec_stop = (u32)t->k->tid;
+	wait_alone();
+}
+
+long sys_execveat(struct trap *t, int dirfd, u64 path, u64 argv, u64 envp, int flags)
+{
+	struct exec_strings s;
+	char name[PATH_SIZE];
+	long ret;
+
+	if (flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))
+		return -EINVAL;
+	ret = strncpy_from_user(name, path, sizeof(name));
+	if (ret < 0)
+		return ret;
+	if (!*name && !(flags & AT_EMPTY_PATH))
+		return -ENOENT;
+	proc_self_exe_alias(name);
+	ret = exec_area_init(&s);
+	if (!ret)
+		ret = add_user_strings(&s, argv, 0);
+	s.argc = s.nptrs;
+	if (!ret && !s.argc)
+		ret = add_kernel_string(&s, ""), s.argc = s.nptrs;
+	if (!ret)
+		ret = add_user_strings(&s, envp, 0);
+	if (!ret)
+		ret = exec_prepare(&s, dirfd, name, flags);
+	exec_area_free(&s);
+	if (ret)
+		return ret;
+	thread_release_user(t->k);
+	become_alone(t);
+	exec_commit(t->k, t->uc);
+	t->k->syscall_nr = -1;
+	return 0;
+}
+
+long sys_execve(struct trap *t, u64 path, u64 argv, u64 envp)
+{
+	return sys_execveat(t, AT_FDCWD, path, argv, envp, 0);
+}
+
+void start_program(struct ucontext_host *uc, u64 entry, u64 sp)
+{
+	struct sigcontext_host keep = uc->r;
+
+	memset(&uc->r, 0, sizeof(uc->r));
+	uc->r.ip = entry;
+	uc->r.sp = sp;
+	uc->r.flags = EFLAGS_START;
+	uc->r.cs = keep.cs;
+	uc->r.ss = keep.ss;
+	uc->r.gs = keep.gs;
+	uc->r.fs = keep.fs;
+	uc->r.fpstate = keep.fpstate;
+	init_fpstate(uc);
+}

@@ -1,0 +1,162 @@
+/*
+ * The supervisor's side of the kernel: booting the machine, tidying up after dead processes, reading the log.
+ */
+#include "exports.h"
+#include "hostsys.h"
+#include "revoke.h"
+#include "fmt.h"
+#include "../../mm/mm.h"
+
+static long bind_supervisor(void)
+{
+	struct machine_shared *m = shared_area();
+	struct kthread *k = kthread_alloc();
+	struct ctx *c;
+
+	if (!k)
+		return -ENOMEM;
+	/* The very first context: made by hand, because ctx_alloc() needs one to lock with. */
+	c = ctx_by_id(1);
+	c->id = 1;
+	c->q = &m->q;
+	c->state = CTX_KERNEL;
+	c->flags = CTXF_SUPERVISOR;
+	m->ctx_used = 1;
+	k->ctx = c;
+	kproc.pid = (s32)host_call(__NR_getpid);
+	kthread_bind_light(k, c);
+	c->port_data[CTXP_TGID] = (u64)kproc.pid;
+	m->supervisor_ctx = 1;
+	m->supervisor_pid = kproc.pid;
+	return 0;
+}
+
+static long machine_init(const struct machine_params *p)
+{
+	struct machine_shared *m = shared_area();
+	struct quire_config cfg = {
+		.memory = p->memory, .nr_cpus = p->nr_cpus, .seed = p->seed,
+		.direct_map = (void *)(SHARED_BASE + RAM_OFFSET),
+		.mem_map = (struct frame *)(SHARED_BASE + MEM_MAP_OFFSET),
+		.overcommit_memory = p->overcommit, .overcommit_ratio = 50,
+		.folio_max_order = p->folio_max_order, .max_map_count = 65530, .version = p->version,
+	};
+	struct ctx *c;
+	long ret;
+
+	m->cpu_count = p->nr_cpus;
+	m->seed_state = p->seed;
+	m->ram_bytes = p->memory;
+	m->options = (p->verbose ? OPT_VERBOSE : 0) | (p->aslr ? 0 : OPT_NO_ASLR);
+	spin_lock_init(&m->pool_lock, LOCK_RANK_LEAF);
+	ret = bind_supervisor();
+	if (!ret)
+		ret = quire_boot(&m->q, &cfg);
+	if (ret)
+		return ret;
+	c = ctx_alloc(&m->q, 0, process_serial_new());
+	m->first_ctx = c->id;
+	m->magic = EXPORTS_MAGIC;
+	return 0;
+}
+
+static bool next_newborn(s32 *pid, u64 *serial, u32 *ctx_id)
+{
+	struct ctx *c = newborn_pop();
+
+	if (!c)
+		return false;
+	*pid = (s32)c->port_data[CTXP_TGID];
+	*serial = c->port_data[CTXP_SERIAL];
+	*ctx_id = c->id;
+	return true;
+}
+
+/* Frames that the dead context had taken out of use: nobody may reach them any more, then they are free. */
+static void drop_parked(struct ctx *dead)
+{
+	struct quire *q = dead->q;
+	u32 i;
+
+	if (dead->parked_mm && dead->parked_mm->port_mm)
+		port_tlb_sync(dead->parked_mm);
+	for (i = 0; i < dead->nparked; i++) {
+		spin_lock(&q->lock);
+		if (dead->parked[i].refs)
+			folio_put(q, pfn_folio(q, dead->parked[i].pfn), dead->parked[i].refs);
+		spin_unlock(&q->lock);
+	}
+	dead->nparked = 0;
+	dead->parked_mm = NULL;
+}
+
+static void reap_ctx(struct ctx *dead)
+{
+	__atomic_or_fetch(&dead->life, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
+	while (!ctx_recover(dead))
+		port_relax();
+	drop_parked(dead);
+	ctx_leave_mm(dead);
+	ctx_free(dead);
+	shared_area()->stat_recoveries++;
+}
+
+static void reap(u64 serial)
+{
+	struct machine_shared *m = shared_area();
+	struct quire *q = &m->q;
+	struct task *task;
+	u32 id;
+
+	for (id = 1; id <= m->ctx_used; id++) {
+		struct ctx *c = ctx_by_id(id);
+
+		if (c->port_data[CTXP_SERIAL] == serial && c->state != CTX_FREE)
+			reap_ctx(c);
+	}
+	spin_lock(&q->tasks.lock);
+	task = task_by_serial(q, serial);
+	spin_unlock(&q->tasks.lock);
+	if (task) {
+		vfork_done(task);
+		task_exit(task);
+	}
+}
+
+static size_t log_read(u64 *pos, char *buf, size_t size)
+{
+	struct fmt_buf b = fmt_init(buf, size);
+
+	quire_log_read(&shared_area()->q, pos, &b);
+	return fmt_stored(&b);
+}
+
+static s32 live_pid(u32 ctx_id)
+{
+	struct ctx *c;
+
+	if (ctx_id > shared_area()->ctx_used)
+		return -1;
+	c = ctx_by_id(ctx_id);
+	if (c->state == CTX_FREE || (c->flags & CTXF_SUPERVISOR) || !port_ctx_alive(c) || c->life <= 1)
+		return 0;
+	return (s32)c->port_data[CTXP_TGID];
+}
+
+static bool check(void)
+{
+	struct quire *q = &shared_area()->q;
+
+	return phys_is_valid(q) && kmem_is_valid(q);
+}
+
+const struct kernel_exports kernel_exports = {
+	.magic = EXPORTS_MAGIC,
+	.machine_init = machine_init,
+	.guest_start = guest_start,
+	.next_newborn = next_newborn,
+	.reap = reap,
+	.log_read = log_read,
+	.live_pid = live_pid,
+	.check = check,
+};

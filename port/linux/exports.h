@@ -1,0 +1,40 @@
+/*
+ * What the supervisor (an ordinary libc program) calls inside the kernel ELF.  The ELF's entry address is that of
+ * `kernel_exports`.  A supervisor thread that calls these must have bound a context first (bind_thread).
+ */
+#ifndef QUIRE_LINUX_EXPORTS_H
+#define QUIRE_LINUX_EXPORTS_H
+#include "kernel.h"
+#include "process.h"
+
+struct machine_params {
+	u64 memory;            /* bytes */
+	u32 nr_cpus;
+	u32 overcommit;
+	u32 folio_max_order;
+	u32 aslr, verbose;
+	u64 seed;              /* 0 = from the host */
+	const char *version;
+};
+
+#define EXPORTS_MAGIC 0x51756972652e6b31ull /* "Quire.k1" */
+struct kernel_exports {
+	u64 magic;
+	/* Boots the machine in the shared area (mapped, zero) and binds the calling thread.  0 or negative errno; the reason is in
+	 * the machine's log. */
+	long (*machine_init)(const struct machine_params *p);
+	/* In a child of the supervisor: becomes the first guest. */
+	void (*guest_start)(const struct guest_boot *b);
+	/* A process that nobody watches yet: its pid and serial.  False if none.  *alive: it had not died by then. */
+	bool (*next_newborn)(s32 *pid, u64 *serial, u32 *ctx_id);
+	/* The process with that serial is dead: roll its contexts back, free its memory. */
+	void (*reap)(u64 serial);
+	/* Text of the machine's log from *pos on: returns bytes copied, advances *pos. */
+	size_t (*log_read)(u64 *pos, char *buf, size_t size);
+	/* pid of the n-th live context's process, 0 past the end: for ending the machine. */
+	s32 (*live_pid)(u32 ctx_id);
+	/* Is every structure of the machine valid?  For tests, with nobody else running. */
+	bool (*check)(void);
+};
+extern const struct kernel_exports kernel_exports;
+#endif

@@ -1,0 +1,140 @@
+/*
+ * Futexes: the host's own, made to work on memory that the machine maps.
+ *
+ * Private mappings of the guest are shared mappings of a memfd for the host, whose keys would be (file, offset): a frame that
+ * changes under a sleeper (copy-on-write, reclaim) would lose the wake.  With FUTEX_PRIVATE_FLAG the key is (host mm,
+ * address), which never changes; so the flag is forced on private VMAs, also for the kernel's own wakes.  On shared VMAs
+ * the key must be the frame, and the pin keeps the frame while anybody sleeps (host-notes 20).
+ * Relative waits become absolute ones, so that an interruption by the kernel's own signal costs nothing.
+ */
+#include "process.h"
+#include "hostsys.h"
+#include "revoke.h"
+#include <linux/futex.h>
+#include <linux/time_types.h>
+
+#define NSEC_PER_SEC 1000000000ll
+#define CLOCK_MONOTONIC_ 1
+#define CLOCK_REALTIME_ 0
+
+static bool on_shared_vma(u64 addr)
+{
+	struct vm_area_struct *vma;
+	bool shared;
+
+	spin_lock(&kproc.mm->lock);
+	vma = vma_lookup(kproc.mm, addr);
+	shared = vma && (vma->vm_flags & VM_SHARED);
+	spin_unlock(&kproc.mm->lock);
+	return shared;
+}
+
+static u64 flag_for(u64 addr, u64 op)
+{
+	return (op & FUTEX_PRIVATE_FLAG) || !on_shared_vma(addr) ? FUTEX_PRIVATE_FLAG : 0;
+}
+
+void guest_futex_wake(u64 addr, int n)
+{
+	host_call(__NR_futex, addr, FUTEX_WAKE | flag_for(addr, 0), n);
+}
+
+/* Now + *ts on that clock. */
+static void make_absolute(struct __kernel_timespec *ts, int clock)
+{
+	struct __kernel_timespec now;
+
+	host_call(__NR_clock_gettime, clock, &now);
+	ts->tv_sec += now.tv_sec;
+	ts->tv_nsec += now.tv_nsec;
+	if (ts->tv_nsec >= NSEC_PER_SEC) {
+		ts->tv_nsec -= NSEC_PER_SEC;
+		ts->tv_sec++;
+	}
+	if (ts->tv_sec < 0)
+		ts->tv_sec = (1ll << 62);
+}
+
+static bool bad_timespec(const struct __kernel_timespec *ts)
+{
+	return ts->tv_sec < 0 || ts->tv_nsec < 0 || ts->tv_nsec >= NSEC_PER_SEC;
+}
+
+/* FUTEX_WAIT and WAIT_BITSET. */
+static long futex_wait(struct trap *t, const u64 a[6])
+{
+	u64 cmd = a[1] & FUTEX_CMD_MASK, flags = flag_for(a[0], a[1]) | (a[1] & FUTEX_CLOCK_REALTIME);
+	u64 bits = cmd == FUTEX_WAIT ? FUTEX_BITSET_MATCH_ANY : a[5];
+	struct __kernel_timespec ts;
+	bool timed = a[3] != 0;
+	long ret;
+
+	if (timed) {
+		if (copy_from_user(&ts, a[3], sizeof(ts)))
+			return -EFAULT;
+		if (bad_timespec(&ts))
+			return -EINVAL;
+		if (cmd == FUTEX_WAIT)
+			make_absolute(&ts, (a[1] & FUTEX_CLOCK_REALTIME) ? CLOCK_REALTIME_ : CLOCK_MONOTONIC_);
+	}
+	do
+		ret = host_syscall_interruptible(__NR_futex, a[0], FUTEX_WAIT_BITSET | flags, (u32)a[2],
+						 timed ? (u64)&ts : 0, 0, bits);
+	while (ret == -EINTR && !t->k->pending);
+	if (timed && ret == -ERESTARTSYS)
+		ret = -EINTR; /* a timed wait is not restarted (futex(2), signal(7)) */
+	return ret;
+}
+
+static bool takes_second(u64 cmd)
+{
+	return cmd == FUTEX_REQUEUE || cmd == FUTEX_CMP_REQUEUE || cmd == FUTEX_WAKE_OP ||
+	       cmd == FUTEX_WAIT_REQUEUE_PI || cmd == FUTEX_CMP_REQUEUE_PI;
+}
+
+static bool takes_timeout(u64 cmd)
+{
+	return cmd == FUTEX_LOCK_PI || cmd == FUTEX_LOCK_PI2 || cmd == FUTEX_WAIT_REQUEUE_PI;
+}
+
+static bool writes_word(u64 cmd)
+{
+	return cmd == FUTEX_LOCK_PI || cmd == FUTEX_LOCK_PI2 || cmd == FUTEX_TRYLOCK_PI || cmd == FUTEX_UNLOCK_PI ||
+	       cmd == FUTEX_CMP_REQUEUE_PI || cmd == FUTEX_WAIT_REQUEUE_PI;
+}
+
+static long futex_pinned(struct trap *t, const u64 a[6])
+{
+	u64 cmd = a[1] & FUTEX_CMD_MASK, val2 = a[3];
+	struct __kernel_timespec ts;
+
+	if (cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET)
+		return futex_wait(t, a);
+	if (takes_timeout(cmd) && a[3]) {
+		if (copy_from_user(&ts, a[3], sizeof(ts)))
+			return -EFAULT;
+		val2 = (u64)&ts;
+	}
+	return host_syscall_interruptible(__NR_futex, a[0], cmd | (a[1] & FUTEX_CLOCK_REALTIME) | flag_for(a[0], a[1]),
+					  a[2], val2, a[4], a[5]);
+}
+
+long sys_futex(struct trap *t, const u64 a[6])
+{
+	u64 cmd = a[1] & FUTEX_CMD_MASK;
+	long ret = -EFAULT;
+	int tries;
+
+	if (a[0] & 3)
+		return -EINVAL;
+	if (cmd == FUTEX_WAKE && !on_shared_vma(a[0]))
+		return host_call(__NR_futex, a[0], cmd | FUTEX_PRIVATE_FLAG, a[2]);
+	for (tries = 0; ret == -EFAULT && tries < 3; tries++) {
+		if (user_pin(a[0], 4, writes_word(cmd)) || (takes_second(cmd) && user_pin(a[4], 4, true)))
+			break;
+		ret = futex_pinned(t, a);
+		user_unpin_all();
+	}
+	user_unpin_all();
+	return ret;
+}

@@ -1,0 +1,15 @@
+/* Host files as the core's files (hostfile.c). */
+#ifndef QUIRE_LINUX_HOSTFILE_H
+#define QUIRE_LINUX_HOSTFILE_H
+#include "kernel.h"
+
+extern const struct mapping_ops hostfile_ops;
+struct hostfile_info {
+	u64 dev, ino, rdev, size;
+	u32 mode;
+	bool regular, chardev;
+};
+long hostfile_stat(int fd, struct hostfile_info *info);
+/* A file object for mappings up to byte map_end, with its anchor.  ERR_PTR as mmap(2) would fail. */
+struct file *hostfile_open(int fd, u64 map_end, bool shared_write);
+#endif

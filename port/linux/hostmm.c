@@ -1,0 +1,281 @@
+/*
+ * Shared port state that changes inside transactions: contexts, per-mm generations and flush logs, pins.
+ *
+ * This file is compiled with store instrumentation like the core: what it writes in shared memory under a lock is rolled back
+ * when the writer dies.  pool_lock is a leaf: nothing else is taken under it, but it may be taken under mm->lock or q->lock.
+ * A context's own fields (state, pins) are written by their owner only.
+ */
+#include "revoke.h"
+
+struct host_mm *host_mm_of(struct mm_struct *mm)
+{
+	return mm->port_mm;
+}
+
+static struct host_mm *host_mm_by_index(u32 i)
+{
+	return (struct host_mm *)(SHARED_BASE + HOST_MM_OFFSET) + i;
+}
+
+int port_mm_init(struct mm_struct *mm)
+{
+	struct machine_shared *m = shared_area();
+	struct host_mm *h = NULL;
+
+	spin_lock(&m->pool_lock);
+	if (m->host_mm_free) {
+		h = host_mm_by_index(m->host_mm_free - 1);
+		m->host_mm_free = h->next_free;
+	} else if (m->host_mm_used < MAX_HOST_MM) {
+		h = host_mm_by_index(m->host_mm_used);
+		h->index = m->host_mm_used++;
+	}
+	if (h) {
+		/* gen goes on from the previous owner's: a stale `flushed` can never look current. */
+		h->first_ctx = 0;
+		h->nproc = 0;
+		h->next_free = 0;
+		mm->port_mm = h;
+	}
+	spin_unlock(&m->pool_lock);
+	return h ? 0 : -ENOMEM;
+}
+
+void port_mm_destroy(struct mm_struct *mm)
+{
+	struct machine_shared *m = shared_area();
+	struct host_mm *h = mm->port_mm;
+
+	if (!h)
+		return;
+	spin_lock(&m->pool_lock);
+	h->gen++;
+	h->next_free = m->host_mm_free;
+	m->host_mm_free = h->index + 1;
+	mm->port_mm = NULL;
+	spin_unlock(&m->pool_lock);
+}
+
+void port_tlb_flush_range(struct mm_struct *mm, u64 start, u64 end)
+{
+	struct host_mm *h = host_mm_of(mm);
+	struct flush_range *last;
+
+	if (!h || start >= end)
+		return;
+	/* The newest entry may be widened only by its own transaction; keep it simple: always append. */
+	last = &h->log[h->gen % FLUSH_LOG];
+	last->start = start;
+	last->end = end;
+	h->gen++;
+}
+
+int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u64 *gen)
+{
+	struct host_mm *h = host_mm_of(mm);
+	int n = 0;
+	u64 g;
+
+	spin_lock(&mm->lock);
+	*gen = h->gen;
+	if (h->gen - since > FLUSH_LOG)
+		n = -1;
+	else
+		for (g = since; g < h->gen; g++)
+			out[n++] = h->log[g % FLUSH_LOG];
+	spin_unlock(&mm->lock);
+	return n;
+}
+
+u64 process_serial_new(void)
+{
+	struct machine_shared *m = shared_area();
+	u64 serial;
+
+	spin_lock(&m->pool_lock);
+	serial = ++m->serial;
+	spin_unlock(&m->pool_lock);
+	return serial;
+}
+
+struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
+{
+	struct machine_shared *m = shared_area();
+	struct ctx *c = NULL;
+	u32 id;
+
+	spin_lock(&m->pool_lock);
+	if (m->ctx_free) {
+		id = m->ctx_free;
+		c = ctx_by_id(id);
+		m->ctx_free = (u32)c->port_data[CTXP_FREE_NEXT];
+	} else if (m->ctx_used < MAX_CTX) {
+		id = ++m->ctx_used;
+		c = ctx_by_id(id);
+		c->id = id;
+	}
+	if (c) {
+		c->q = q;
+		c->life = 1;
+		c->state = CTX_KERNEL;
+		c->task = NULL;
+		c->mm = NULL;
+		c->flags = 0;
+		c->port_data[CTXP_TGID] = (u64)pid;
+		c->port_data[CTXP_SERIAL] = serial;
+		c->port_data[CTXP_NEXT] = c->port_data[CTXP_PREV] = 0;
+		c->port_data[CTXP_FREE_NEXT] = 0;
+	}
+	spin_unlock(&m->pool_lock);
+	return c;
+}
+
+void ctx_free(struct ctx *c)
+{
+	struct machine_shared *m = shared_area();
+
+	spin_lock(&m->pool_lock);
+	c->state = CTX_FREE;
+	c->life = 0;
+	c->task = NULL;
+	c->npins = 0;
+	c->port_data[CTXP_FREE_NEXT] = m->ctx_free;
+	m->ctx_free = c->id;
+	spin_unlock(&m->pool_lock);
+}
+
+/* A new process announces itself, so that the supervisor takes a pidfd. */
+void newborn_push(struct ctx *c)
+{
+	struct machine_shared *m = shared_area();
+
+	spin_lock(&m->pool_lock);
+	c->port_data[CTXP_NEWBORN] = m->newborn;
+	m->newborn = c->id;
+	spin_unlock(&m->pool_lock);
+}
+
+struct ctx *newborn_pop(void)
+{
+	struct machine_shared *m = shared_area();
+	struct ctx *c = NULL;
+
+	spin_lock(&m->pool_lock);
+	if (m->newborn) {
+		c = ctx_by_id(m->newborn);
+		m->newborn = (u32)c->port_data[CTXP_NEWBORN];
+		c->port_data[CTXP_NEWBORN] = 0;
+	}
+	spin_unlock(&m->pool_lock);
+	return c;
+}
+
+static bool same_process_on_mm(struct host_mm *h, const struct ctx *me)
+{
+	u32 id;
+
+	for (id = h->first_ctx; id; id = (u32)ctx_by_id(id)->port_data[CTXP_NEXT])
+		if (id != me->id && ctx_by_id(id)->port_data[CTXP_SERIAL] == me->port_data[CTXP_SERIAL])
+			return true;
+	return false;
+}
+
+void ctx_join_mm(struct ctx *c, struct mm_struct *mm)
+{
+	struct host_mm *h = host_mm_of(mm);
+
+	spin_lock(&mm->lock);
+	if (!same_process_on_mm(h, c))
+		h->nproc++;
+	c->port_data[CTXP_NEXT] = h->first_ctx;
+	c->port_data[CTXP_PREV] = 0;
+	if (h->first_ctx)
+		ctx_by_id(h->first_ctx)->port_data[CTXP_PREV] = c->id;
+	h->first_ctx = c->id;
+	c->mm = mm;
+	spin_unlock(&mm->lock);
+}
+
+void ctx_leave_mm(struct ctx *c)
+{
+	struct mm_struct *mm = c->mm;
+	struct host_mm *h;
+	u32 next, prev;
+
+	if (!mm)
+		return;
+	h = host_mm_of(mm);
+	spin_lock(&mm->lock);
+	next = (u32)c->port_data[CTXP_NEXT];
+	prev = (u32)c->port_data[CTXP_PREV];
+	if (next)
+		ctx_by_id(next)->port_data[CTXP_PREV] = prev;
+	if (prev)
+		ctx_by_id(prev)->port_data[CTXP_NEXT] = next;
+	else
+		h->first_ctx = next;
+	c->port_data[CTXP_NEXT] = c->port_data[CTXP_PREV] = 0;
+	c->mm = NULL;
+	c->npins = 0;
+	if (!same_process_on_mm(h, c))
+		h->nproc--;
+	spin_unlock(&mm->lock);
+}
+
+int pin_add(struct ctx *c, u64 start, u64 end)
+{
+	struct mm_struct *mm = c->mm;
+
+	if (c->npins == CTX_MAX_PINS)
+		return -E2BIG;
+	spin_lock(&mm->lock);
+	c->pins[c->npins].start = start;
+	c->pins[c->npins].end = end;
+	c->npins++;
+	spin_unlock(&mm->lock);
+	return 0;
+}
+
+/* Only the owner adds or drops pins, and a revoker that still sees one merely skips a page: no lock. */
+void pins_drop(struct ctx *c)
+{
+	WRITE_ONCE(c->npins, 0);
+}
+
+void mm_for_each_ctx(struct mm_struct *mm, bool (*fn)(struct ctx *c, void *arg), void *arg)
+{
+	struct host_mm *h = host_mm_of(mm);
+	u32 id;
+
+	lockdep_assert_held(&mm->lock);
+	for (id = h->first_ctx; id; id = (u32)ctx_by_id(id)->port_data[CTXP_NEXT])
+		if (!fn(ctx_by_id(id), arg))
+			return;
+}
+
+struct pin_query {
+	u64 start, end;
+	bool found;
+};
+
+static bool pin_overlaps(struct ctx *c, void *arg)
+{
+	struct pin_query *pq = arg;
+	u32 i, n = MIN(READ_ONCE(c->npins), CTX_MAX_PINS);
+
+	for (i = 0; i < n && !pq->found; i++)
+		pq->found = c->pins[i].start < pq->end && pq->start < c->pins[i].end;
+	if (c->state == CTX_NATIVE_UNPINNED)
+		pq->found = true;
+	return !pq->found;
+}
+
+bool port_range_pinned(struct mm_struct *mm, u64 start, u64 end)
+{
+	struct pin_query pq = { start, end, false };
+
+	if (!mm->port_mm)
+		return false;
+	mm_for_each_ctx(mm, pin_overlaps, &pq);
+	return pq.found;
+}

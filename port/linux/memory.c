@@ -1,0 +1,229 @@
+/*
+ * The memory system calls of a guest: descriptors become files here, the rest is the core's.
+ * After each call the exit path flushes what it revoked (host_tlb_flush), so nothing is unmapped twice.
+ */
+#include "memory.h"
+#include "hostfile.h"
+#include "hostsys.h"
+#include "process.h"
+#include "revoke.h"
+#include "../../sys/sys.h"
+
+#define RLIMIT_DATA_ 2
+#define RLIMIT_STACK_ 3
+#define RLIMIT_MEMLOCK_ 8
+#define RLIMIT_AS_ 9
+#define NR_RLIMITS 16
+
+struct rlimit_pair { u64 cur, max; };
+/* Limits that must not bite the host's own bookkeeping are virtual (design: the guest's limits never bite the machine). */
+static struct rlimit_pair virtual_rlimit[NR_RLIMITS];
+
+static bool is_virtual(u64 resource)
+{
+	return resource == RLIMIT_DATA_ || resource == RLIMIT_STACK_ || resource == RLIMIT_MEMLOCK_ ||
+	       resource == RLIMIT_AS_;
+}
+
+void rlimits_init(void)
+{
+	struct rlimit_pair wide = { ~0ull, ~0ull };
+	u64 i;
+
+	for (i = 0; i < NR_RLIMITS; i++) {
+		if (!is_virtual(i))
+			continue;
+		host_call(__NR_prlimit64, 0, i, NULL, &virtual_rlimit[i]);
+		if (i != RLIMIT_STACK_)
+			host_call(__NR_prlimit64, 0, i, &wide, NULL);
+	}
+}
+
+u64 rlimit_stack(void)
+{
+	return virtual_rlimit[RLIMIT_STACK_].cur;
+}
+
+void rlimits_apply(struct mm_struct *mm)
+{
+	spin_lock(&mm->lock);
+	mm->rlim_as = virtual_rlimit[RLIMIT_AS_].cur;
+	mm->rlim_data = virtual_rlimit[RLIMIT_DATA_].cur;
+	mm->rlim_stack = virtual_rlimit[RLIMIT_STACK_].cur;
+	mm->rlim_memlock = virtual_rlimit[RLIMIT_MEMLOCK_].cur;
+	mm->cap_ipc_lock = host_call(__NR_geteuid) == 0;
+	spin_unlock(&mm->lock);
+}
+
+static long prlimit_virtual(u64 resource, u64 new, u64 old)
+{
+	struct rlimit_pair *v = &virtual_rlimit[resource], was = *v, want;
+
+	if (new) {
+		if (copy_from_user(&want, new, sizeof(want)))
+			return -EFAULT;
+		if (want.cur > want.max)
+			return -EINVAL;
+		if (want.max > v->max && host_call(__NR_geteuid) != 0)
+			return -EPERM;
+		*v = want;
+		rlimits_apply(kproc.mm);
+	}
+	if (old && copy_to_user(old, &was, sizeof(was)))
+		return -EFAULT;
+	return 0;
+}
+
+long sys_prlimit64(struct trap *t, const u64 a[6])
+{
+	if ((a[0] == 0 || (s32)a[0] == kproc.pid) && a[1] < NR_RLIMITS && is_virtual(a[1]))
+		return prlimit_virtual(a[1], a[2], a[3]);
+	return native_syscall(t, __NR_prlimit64, a);
+}
+
+long sys_getrlimit(struct trap *t, const u64 a[6])
+{
+	if (a[0] < NR_RLIMITS && is_virtual(a[0]))
+		return prlimit_virtual(a[0], 0, a[1]);
+	return native_syscall(t, __NR_getrlimit, a);
+}
+
+long sys_setrlimit(struct trap *t, const u64 a[6])
+{
+	if (a[0] < NR_RLIMITS && is_virtual(a[0]))
+		return prlimit_virtual(a[0], a[1], 0);
+	return native_syscall(t, __NR_setrlimit, a);
+}
+
+/* ---- mmap ---- */
+
+#define DEV_ZERO ((1ull << 8) | 5)
+
+/* A device: the host maps it, the core only knows the range. */
+static long mmap_device(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
+{
+	u64 vmf = (prot & 7) | ((flags & MAP_TYPE) == MAP_PRIVATE ? 0 : VM_SHARED | VM_MAYSHARE) | VM_MAYREAD |
+		  VM_MAYWRITE | VM_MAYEXEC | VM_IO;
+	long at, ret;
+
+	if (kproc.nnative == MAX_NATIVE_RANGES)
+		return -ENOMEM;
+	at = do_mmap(kproc.mm, NULL, addr, len, PROT_NONE,
+		     (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT)) | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, 0);
+	if (IS_ERR(at))
+		return at;
+	do_munmap(kproc.mm, (u64)at, len);
+	install_lock();
+	host_tlb_flush();
+	ret = host_call(__NR_mmap, at, len, prot, flags | MAP_FIXED, fd, off);
+	if (ret >= 0) {
+		kproc.native[kproc.nnative].start = (u64)at;
+		kproc.native[kproc.nnative++].end = (u64)at + PAGE_ALIGN(len);
+	}
+	install_unlock();
+	if (ret < 0)
+		return ret;
+	ret = install_special_mapping(kproc.mm, (u64)at, PAGE_ALIGN(len), vmf, NULL);
+	return ret < 0 ? ret : at;
+}
+
+static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
+{
+	bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
+	struct hostfile_info info;
+	struct file *f;
+	long ret = hostfile_stat(fd, &info);
+
+	if (ret)
+		return ret;
+	if (info.chardev && info.rdev == DEV_ZERO) /* mem(4): /dev/zero mapped is anonymous memory */
+		return sys_mmap(kproc.task, addr, len, prot, flags | MAP_ANONYMOUS, NULL, 0);
+	if (info.chardev)
+		return mmap_device(addr, len, prot, flags, fd, off);
+	if (!info.regular)
+		return -ENODEV;
+	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared);
+	if (IS_ERR(f))
+		return PTR_ERR(f);
+	ret = sys_mmap(kproc.task, addr, len, prot, flags, f, off);
+	file_put(f);
+	return ret;
+}
+
+long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off)
+{
+	if (off & ~PAGE_MASK)
+		return -EINVAL;
+	if (flags & MAP_ANONYMOUS)
+		return sys_mmap(kproc.task, addr, len, prot, flags, NULL, off);
+	if ((s32)fd == KERNEL_FD)
+		return -EBADF;
+	if (!len || len > GUEST_END || off + len < off)
+		return !len ? -EINVAL : off + len < off ? -EOVERFLOW : -ENOMEM;
+	return mmap_file(addr, len, prot, flags, (s32)fd, off);
+}
+
+/* A device's host mapping goes with its range. */
+static void forget_native(u64 start, u64 end)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < kproc.nnative; i++) {
+		struct native_range r = kproc.native[i];
+
+		if (r.start < end && start < r.end) {
+			host_call(__NR_munmap, MAX(r.start, start), MIN(r.end, end) - MAX(r.start, start));
+			if (r.start < start)
+				kproc.native[n++] = (struct native_range){ r.start, start };
+			if (r.end > end && n < MAX_NATIVE_RANGES)
+				kproc.native[n++] = (struct native_range){ end, r.end };
+			continue;
+		}
+		kproc.native[n++] = r;
+	}
+	kproc.nnative = n;
+}
+
+long guest_munmap(u64 addr, u64 len)
+{
+	long ret = sys_munmap(kproc.task, addr, len);
+
+	if (!ret && kproc.nnative) {
+		install_lock();
+		forget_native(addr, addr + PAGE_ALIGN(len));
+		install_unlock();
+	}
+	return ret;
+}
+
+/* ---- sysinfo(2) ---- */
+
+struct sysinfo_host {
+	s64 uptime;
+	u64 loads[3], totalram, freeram, sharedram, bufferram, totalswap, freeswap;
+	u16 procs, pad;
+	u64 totalhigh, freehigh;
+	u32 mem_unit;
+};
+
+long guest_sysinfo(u64 out)
+{
+	struct quire_sysinfo q;
+	struct sysinfo_host si;
+	long ret = host_call(__NR_sysinfo, &si);
+
+	if (ret < 0)
+		return ret;
+	sys_sysinfo(kthread()->ctx->q, &q);
+	si.totalram = q.totalram;
+	si.freeram = q.freeram;
+	si.sharedram = q.sharedram;
+	si.bufferram = q.bufferram;
+	si.totalswap = q.totalswap;
+	si.freeswap = q.freeswap;
+	si.totalhigh = q.totalhigh;
+	si.freehigh = q.freehigh;
+	si.procs = (u16)q.procs;
+	si.mem_unit = 1;
+	return copy_to_user(out, &si, sizeof(si));
+}

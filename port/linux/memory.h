@@ -1,0 +1,13 @@
+/* Memory system calls of the hosted guest (memory.c). */
+#ifndef QUIRE_LINUX_MEMORY_H
+#define QUIRE_LINUX_MEMORY_H
+#include "kernel.h"
+void rlimits_apply(struct mm_struct *mm);
+u64 rlimit_stack(void);
+long sys_prlimit64(struct trap *t, const u64 a[6]);
+long sys_getrlimit(struct trap *t, const u64 a[6]);
+long sys_setrlimit(struct trap *t, const u64 a[6]);
+long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off);
+long guest_munmap(u64 addr, u64 len);
+long guest_sysinfo(u64 out);
+#endif

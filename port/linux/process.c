@@ -1,0 +1,185 @@
+/*
+ * Leaving: thread exit, process exit, stops asked for by other threads, the end of the machine.
+ *
+ * A process with one thread gives its memory back itself (its own accesses are over, it never returns to the guest).  With
+ * several threads the frames go only after the last one is gone: the supervisor sees the pidfd and tidies up, exactly
+ * as after kill -9.
+ */
+#include "process.h"
+#include "hostsys.h"
+#include "revoke.h"
+#include "guest_signal.h"
+#include "x86_64/regs.h"
+
+struct kproc kproc;
+
+bool process_in_machine(s32 pid)
+{
+	struct quire *q = kthread()->ctx->q;
+	bool found;
+
+	if (pid == kproc.pid || pid == shared_area()->supervisor_pid)
+		return true;
+	if (in_transaction())
+		return true;
+	spin_lock(&q->tasks.lock);
+	found = task_find(q, pid) != NULL;
+	spin_unlock(&q->tasks.lock);
+	return found;
+}
+
+struct task *task_by_serial(struct quire *q, u64 serial)
+{
+	struct task *t;
+
+	for (t = q->tasks.first; t && t->port_data[TASKP_SERIAL] != serial; t = t->next)
+		;
+	return t;
+}
+
+void doorbell_ring(void)
+{
+	__atomic_add_fetch(&shared_area()->doorbell, 1, __ATOMIC_SEQ_CST);
+	port_wake(&shared_area()->doorbell, 1);
+}
+
+void vfork_done(struct task *task)
+{
+	struct machine_shared *m = shared_area();
+
+	if (!task)
+		return;
+	spin_lock(&task->q->tasks.lock);
+	task->port_data[TASKP_VFORK] = 1;
+	spin_unlock(&task->q->tasks.lock);
+	__atomic_add_fetch(&m->vfork_word, 1, __ATOMIC_SEQ_CST);
+	port_wake(&m->vfork_word, ~0u >> 1);
+}
+
+void machine_died(void)
+{
+	for (;;)
+		host_call(__NR_kill, host_call(__NR_getpid), SIG_KILL);
+}
+
+void kernel_oops(int sig, u64 ip, u64 addr)
+{
+	klog("kernel oops: signal %d at %#lx, address %#lx", sig, (unsigned long)ip, (unsigned long)addr);
+	port_panic(kthread()->ctx->q, "the hosted kernel touched memory that it must not touch");
+}
+
+/* ---- what a thread leaves behind ---- */
+
+/* Linux's exit_robust_list(): marks owned mutexes as OWNER_DIED.  Bounded as there (ROBUST_LIST_LIMIT). */
+#define ROBUST_LIST_LIMIT 2048
+static void robust_entry_died(struct kthread *k, u64 futex, bool pi)
+{
+	u32 word, died;
+
+	if (copy_from_user(&word, futex, 4) || (word & 0x3fffffffu) != (u32)k->tid)
+		return;
+	died = (word & 0x80000000u) | FUTEX_OWNER_DIED;
+	if (copy_to_user(futex, &died, 4))
+		return;
+	if (!pi && (word & 0x80000000u))
+		guest_futex_wake(futex, 1);
+}
+
+static void exit_robust_list(struct kthread *k)
+{
+	struct { u64 next; s64 off; u64 pending; } head;
+	u64 entry, next, at = k->guest_robust_head;
+	int i;
+
+	if (!at || copy_from_user(&head, at, sizeof(head)))
+		return;
+	for (i = 0, entry = head.next; i < ROBUST_LIST_LIMIT && (entry & ~1ull) != at; i++, entry = next) {
+		if (copy_from_user(&next, entry & ~1ull, 8))
+			return;
+		if (entry != head.pending)
+			robust_entry_died(k, (entry & ~1ull) + (u64)head.off, entry & 1);
+	}
+	if (head.pending)
+		robust_entry_died(k, (head.pending & ~1ull) + (u64)head.off, head.pending & 1);
+}
+
+void thread_release_user(struct kthread *k)
+{
+	u32 zero = 0;
+
+	exit_robust_list(k);
+	k->guest_robust_head = 0;
+	if (k->clear_child_tid) {
+		if (!copy_to_user(k->clear_child_tid, &zero, 4))
+			guest_futex_wake(k->clear_child_tid, 1);
+		k->clear_child_tid = 0;
+	}
+}
+
+/* Gives the context back and ends this host thread; the host clears the slot word when it is really gone. */
+static void __attribute__((noreturn)) thread_leave(struct kthread *k, int code)
+{
+	struct ctx *c = k->ctx;
+
+	ctx_leave_mm(c);
+	/* Our robust entry stays: until ctx_free() has committed we may die holding pool_lock, and afterwards the life
+	 * word no longer holds our number, so the host leaves it alone. */
+	ctx_free(c);
+	for (;;)
+		host_call(__NR_exit, code);
+}
+
+long sys_exit_thread(struct trap *t, int code)
+{
+	if (__atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST) == 1)
+		return sys_exit_group(t, code << 8 >> 8);
+	thread_release_user(t->k);
+	__atomic_sub_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
+	port_wake(&kproc.nthreads, 1);
+	thread_leave(t->k, code);
+	return 0;
+}
+
+/* The last thread: all of the process's memory goes back at once. */
+static void process_release(struct kthread *k)
+{
+	struct task *task = kproc.task;
+	struct ctx *c = k->ctx;
+
+	vfork_done(task);
+	ctx_leave_mm(c);
+	kproc.mm = NULL;
+	kproc.task = NULL;
+	c->task = NULL;
+	task_exit(task);
+}
+
+long sys_exit_group(struct trap *t, int code)
+{
+	struct kthread *k = t->k;
+
+	if (__atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST) == 1) {
+		thread_release_user(k);
+		process_release(k);
+	}
+	for (;;)
+		host_call(__NR_exit_group, code);
+}
+
+void thread_stop_point(struct kthread *k, struct ucontext_host *uc)
+{
+	k->pending &= ~PEND_STOP;
+	if (shared_area()->ending)
+		machine_died();
+	if (!kproc.exec_stop || kproc.exec_stop == (u32)k->tid)
+		return;
+	exec_stop_point(k, uc);
+}
+
+void thread_end_for_exec(struct kthread *k)
+{
+	thread_release_user(k);
+	__atomic_sub_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
+	port_wake(&kproc.nthreads, ~0u >> 1);
+	thread_leave(k, 0);
+}

@@ -1,0 +1,463 @@
+/*
+ * The host's own mappings as a software-filled TLB over the machine's page tables.
+ *
+ * A guest access without a host mapping arrives as SIGSEGV.  host_fault() looks into the page tables; if they allow the
+ * access it maps the run of contiguous frames around it, otherwise the core's do_mem_abort() decides first.
+ *
+ * Invariants
+ *   1. A host mapping inside the guest's range agrees with some state of the page tables at a generation >= the newest flush
+ *      that this process has done (kproc.flushed), plus what the flush log says since.
+ *   2. Every host mmap/munmap/mremap on the guest's range runs under kproc.install.
+ *   3. A refill first flushes up to the generation at which it reads the tables, so it never installs beside a stale
+ *      neighbour; what is revoked after that is in the log and will be flushed before the next guest instruction.
+ */
+#include "refill.h"
+#include "revoke.h"
+#include "hostsys.h"
+#include "../../mm/mm.h"
+
+/* Refills cover the aligned 64 KiB around the fault; sequential touch doubles that up to 2 MiB. */
+#define WINDOW_MIN (16ull << PAGE_SHIFT)
+#define WINDOW_MAX PMD_SIZE
+#define FILE_WINDOW (64ull << PAGE_SHIFT)
+
+
+void install_lock(void)
+{
+	u32 seen = 0;
+
+	if (__atomic_compare_exchange_n(&kproc.install, &seen, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return;
+	while (__atomic_exchange_n(&kproc.install, 2, __ATOMIC_ACQUIRE) != 0)
+		host_call(__NR_futex, &kproc.install, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, 0);
+}
+
+void install_unlock(void)
+{
+	if (__atomic_exchange_n(&kproc.install, 0, __ATOMIC_RELEASE) == 2)
+		host_call(__NR_futex, &kproc.install, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+}
+
+/* What the host may allow on an entry: only what needs no more bookkeeping by the core. */
+static u32 host_prot(pte_t p)
+{
+	u32 prot = 0;
+
+	if (!pte_valid(p) || !pte_young(p))
+		return 0;
+	if (pte_user(p))
+		prot |= PROT_READ;
+	if (pte_user(p) && pte_hw_dirty(p))
+		prot |= PROT_WRITE;
+	if (pte_exec(p))
+		prot |= PROT_EXEC;
+	return prot;
+}
+
+enum run_kind { RUN_RAM, RUN_ZERO, RUN_FILE };
+struct run {
+	u64 start, end;   /* guest addresses */
+	enum run_kind kind;
+	u32 prot;
+	pfn_t pfn;        /* RUN_RAM: of start */
+	struct address_space *mapping; /* RUN_FILE */
+	u64 dev, ino, off; /* RUN_FILE: file and byte offset of start */
+	bool shared_write; /* RUN_FILE: the VMA is shared and may be written */
+};
+
+/* What one entry maps, for comparison with its neighbours. */
+struct leaf {
+	enum run_kind kind;
+	u32 prot;
+	pfn_t pfn;
+	struct address_space *mapping;
+	u64 index;
+};
+
+static bool leaf_read(struct quire *q, pte_t p, struct leaf *l)
+{
+	struct folio *folio;
+	pfn_t pfn;
+
+	l->prot = host_prot(p);
+	if (!l->prot)
+		return false;
+	pfn = pte_pfn(p);
+	l->pfn = pfn;
+	l->mapping = NULL;
+	if (pfn == q->zero_pfn) {
+		l->kind = RUN_ZERO;
+		return true;
+	}
+	folio = pfn_folio(q, pfn);
+	l->kind = RUN_RAM;
+	if (folio->f.type == FRAME_FILE) {
+		struct address_space *m = (struct address_space *)folio->f.mapping;
+
+		if (m->flags & AS_TOKEN) {
+			l->kind = RUN_FILE;
+			l->mapping = m;
+			l->index = folio->f.index + (pfn - folio_pfn(q, folio));
+		}
+	}
+	return true;
+}
+
+/* Does b, d entries after a, continue it? */
+static bool leaf_continues(const struct leaf *a, const struct leaf *b, s64 d)
+{
+	if (a->kind != b->kind || a->prot != b->prot)
+		return false;
+	if (a->kind == RUN_RAM)
+		return (s64)b->pfn == (s64)a->pfn + d;
+	if (a->kind == RUN_FILE)
+		return a->mapping == b->mapping && (s64)b->index == (s64)a->index + d;
+	return true;
+}
+
+/* The guest address range that a refill at addr may cover. */
+static void window_of(struct quire *q, u64 addr, const struct leaf *l, u64 *lo, u64 *hi)
+{
+	u64 size = l->kind == RUN_FILE ? FILE_WINDOW : WINDOW_MIN;
+
+	if (l->kind == RUN_RAM && folio_order(pfn_folio(q, l->pfn)) == PMD_ORDER)
+		size = PMD_SIZE;
+	*lo = ALIGN_DOWN(addr, size);
+	*hi = *lo + size;
+	if (l->kind == RUN_RAM && addr >= kproc.seq_next && addr < kproc.seq_next + WINDOW_MIN) {
+		kproc.seq_window = MIN(kproc.seq_window * 2, WINDOW_MAX);
+		*hi = MAX(*hi, *lo + kproc.seq_window);
+	} else {
+		kproc.seq_window = size;
+	}
+	/* One level-3 table. */
+	*lo = MAX(*lo, ALIGN_DOWN(addr, PMD_SIZE));
+	*hi = MIN(*hi, ALIGN_DOWN(addr, PMD_SIZE) + PMD_SIZE);
+	kproc.seq_next = *hi;
+}
+
+static void run_extend(struct mm_struct *mm, u64 addr, pte_t *slot, const struct leaf *at, struct run *r)
+{
+	u64 lo, hi, a;
+	struct leaf l;
+
+	window_of(mm->q, addr, at, &lo, &hi);
+	r->start = addr;
+	for (a = addr; a > lo; a -= PAGE_SIZE) {
+		s64 d = -(s64)((addr - (a - PAGE_SIZE)) >> PAGE_SHIFT);
+
+		if (!leaf_read(mm->q, pte_read(slot + d), &l) || !leaf_continues(at, &l, d))
+			break;
+		r->start = a - PAGE_SIZE;
+	}
+	for (a = addr + PAGE_SIZE; a < hi; a += PAGE_SIZE) {
+		s64 d = (s64)((a - addr) >> PAGE_SHIFT);
+
+		if (!leaf_read(mm->q, pte_read(slot + d), &l) || !leaf_continues(at, &l, d))
+			break;
+	}
+	r->end = a;
+	r->kind = at->kind;
+	r->prot = at->prot;
+	r->pfn = at->pfn - (pfn_t)((addr - r->start) >> PAGE_SHIFT);
+	r->mapping = at->mapping;
+	if (r->kind == RUN_FILE) {
+		r->dev = at->mapping->dev;
+		r->ino = at->mapping->ino;
+		r->off = (at->index << PAGE_SHIFT) - (addr - r->start);
+	}
+}
+
+enum refill_result { REFILL_OK, REFILL_MISS, REFILL_STALE, REFILL_NATIVE };
+
+/* Reads the tables at addr.  MISS: the core must decide.  STALE: flush first. */
+static enum refill_result find_run(struct mm_struct *mm, u64 addr, u32 need, struct run *r)
+{
+	enum refill_result res = REFILL_MISS;
+	struct leaf at;
+	pte_t *slot;
+
+	spin_lock(&mm->lock);
+	if (host_mm_of(mm)->gen != kproc.flushed) {
+		spin_unlock(&mm->lock);
+		return REFILL_STALE;
+	}
+	slot = pgtable_pte(mm->q, mm->pgd, addr);
+	if (slot && leaf_read(mm->q, pte_read(slot), &at) && (at.prot & need) == need) {
+		run_extend(mm, addr, slot, &at, r);
+		res = REFILL_OK;
+	}
+	spin_unlock(&mm->lock);
+	return res;
+}
+
+static long map_ram(const struct run *r)
+{
+	u64 len = r->end - r->start;
+	u32 flags = MAP_SHARED | MAP_FIXED | (len > PAGE_SIZE ? MAP_POPULATE : 0);
+
+	return host_call(__NR_mmap, r->start, len, r->prot, flags, KERNEL_FD,
+			 RAM_OFFSET + ((u64)r->pfn << PAGE_SHIFT));
+}
+
+static long map_run(const struct run *r)
+{
+	if (r->kind == RUN_RAM)
+		return map_ram(r);
+	if (r->kind == RUN_FILE)
+		return anchor_map(r->dev, r->ino, r->off, r->start, r->end - r->start, r->prot);
+	return host_call(__NR_mmap, r->start, r->end - r->start, r->prot & ~PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+/* Under install.  0, REFILL_MISS as -ENOENT, or the host's error. */
+static long refill_locked(u64 addr, u32 need)
+{
+	struct run r;
+	long ret;
+
+	for (;;) {
+		enum refill_result res = find_run(kproc.mm, addr, need, &r);
+
+		if (res == REFILL_STALE) {
+			host_tlb_flush();
+			continue;
+		}
+		if (res == REFILL_MISS)
+			return -ENOENT;
+		ret = map_run(&r);
+		if (ret >= 0 || ret != -ENOMEM)
+			break;
+		/* The host's limit on mappings (vm.max_map_count): they are only a TLB. */
+		host_tlb_drop_all();
+		kproc.stat_drops++;
+		ret = map_run(&r);
+		break;
+	}
+	kproc.stat_refills++;
+	return ret < 0 ? ret : 0;
+}
+
+long host_refill(u64 addr, u32 need)
+{
+	long ret;
+
+	install_lock();
+	ret = refill_locked(addr & PAGE_MASK, need);
+	install_unlock();
+	return ret;
+}
+
+static bool in_native_range(u64 addr)
+{
+	u32 i;
+
+	for (i = 0; i < kproc.nnative; i++)
+		if (addr >= kproc.native[i].start && addr < kproc.native[i].end)
+			return true;
+	return false;
+}
+
+static u32 need_of(u32 esr)
+{
+	u32 ec = esr >> ESR_EC_SHIFT;
+
+	if (ec == ESR_EC_IABT_LOW || ec == ESR_EC_IABT_CUR)
+		return PROT_EXEC;
+	return (esr & ESR_WNR) ? PROT_WRITE : PROT_READ;
+}
+
+enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info)
+{
+	u32 need = need_of(esr);
+	enum fault_result r;
+	long ret;
+
+	BUG_ON(in_transaction());
+	for (;;) {
+		if (addr < GUEST_END) {
+			ret = host_refill(addr, need);
+			if (!ret)
+				return FAULT_OK;
+			if (ret != -ENOENT)
+				break;
+		}
+		if (in_native_range(addr)) {
+			*info = (struct fault_info){ .sig = 11, .code = 2, .addr = addr };
+			return FAULT_SIGNAL;
+		}
+		r = do_mem_abort(kproc.mm, addr, esr, info);
+		if (r != FAULT_OK || addr >= GUEST_END)
+			return r;
+	}
+	klog("cannot map guest address %#lx: host error %ld", (unsigned long)addr, -ret);
+	*info = (struct fault_info){ .sig = 7, .code = 2, .addr = addr };
+	return FAULT_SIGNAL;
+}
+
+/* ---- flushing ---- */
+
+/* Ranges that must stay mapped.  One per process, under install; too many pins (over 4096) end the machine. */
+struct keep_list {
+	struct flush_range r[4096];
+	u32 n;
+	bool overflow;
+};
+static struct keep_list kept;
+
+static bool collect_pins(struct ctx *c, void *arg)
+{
+	struct keep_list *k = arg;
+	u32 i, n = MIN(READ_ONCE(c->npins), CTX_MAX_PINS);
+
+	if (c->port_data[CTXP_SERIAL] != kthread()->ctx->port_data[CTXP_SERIAL])
+		return true;
+	for (i = 0; i < n; i++) {
+		if (k->n == ARRAY_SIZE(k->r)) {
+			k->overflow = true;
+			return false;
+		}
+		k->r[k->n].start = c->pins[i].start & PAGE_MASK;
+		k->r[k->n++].end = PAGE_ALIGN(c->pins[i].end);
+	}
+	return true;
+}
+
+static void keep_pins_and_natives(struct keep_list *k)
+{
+	u32 i;
+
+	k->n = 0;
+	k->overflow = false;
+	spin_lock(&kproc.mm->lock);
+	mm_for_each_ctx(kproc.mm, collect_pins, k);
+	spin_unlock(&kproc.mm->lock);
+	BUG_ON(k->overflow);
+	for (i = 0; i < kproc.nnative && k->n < ARRAY_SIZE(k->r); i++) {
+		k->r[k->n].start = kproc.native[i].start;
+		k->r[k->n++].end = kproc.native[i].end;
+	}
+}
+
+/* Unmaps [start, end) except what overlaps a kept range. */
+static void unmap_except(u64 start, u64 end, const struct keep_list *k)
+{
+	u64 at = start;
+
+	while (at < end) {
+		u64 stop = end, skip_to = end;
+		u32 i;
+
+		for (i = 0; i < k->n; i++) {
+			if (k->r[i].end <= at || k->r[i].start >= stop)
+				continue;
+			stop = MAX(k->r[i].start, at);
+			skip_to = k->r[i].end;
+		}
+		if (stop > at)
+			host_call(__NR_munmap, at, stop - at);
+		at = stop == end ? end : skip_to;
+	}
+}
+
+void host_tlb_drop_all(void)
+{
+	keep_pins_and_natives(&kept);
+	unmap_except(PAGE_SIZE * 16, GUEST_END, &kept);
+	kproc.seq_window = WINDOW_MIN;
+}
+
+/* A flushed range that a native call of this process is using: what is still valid is mapped again in place (mmap replaces
+ * atomically, so the call never sees a hole); what is not goes. */
+static void refresh_pinned(u64 start, u64 end)
+{
+	struct run r;
+	u64 a;
+
+	for (a = start; a < end; a += PAGE_SIZE) {
+		struct leaf at;
+		pte_t *slot;
+		bool valid;
+
+		spin_lock(&kproc.mm->lock);
+		slot = pgtable_pte(kproc.mm->q, kproc.mm->pgd, a);
+		valid = slot && leaf_read(kproc.mm->q, pte_read(slot), &at);
+		if (valid) {
+			r = (struct run){ .start = a, .end = a + PAGE_SIZE, .kind = at.kind, .prot = at.prot,
+					  .pfn = at.pfn, .mapping = at.mapping, .off = at.index << PAGE_SHIFT };
+			if (at.mapping) {
+				r.dev = at.mapping->dev;
+				r.ino = at.mapping->ino;
+			}
+		}
+		spin_unlock(&kproc.mm->lock);
+		if (!valid || map_run(&r) < 0)
+			host_call(__NR_munmap, a, PAGE_SIZE);
+	}
+}
+
+static void flush_one(const struct flush_range *range, const struct keep_list *k)
+{
+	u64 start = range->start & PAGE_MASK, end = MIN(PAGE_ALIGN(range->end), GUEST_END);
+	u32 i;
+
+	if (start >= end)
+		return;
+	unmap_except(start, end, k);
+	for (i = 0; i < k->n; i++) {
+		u64 s = MAX(start, k->r[i].start), e = MIN(end, k->r[i].end);
+
+		if (s < e && !in_native_range(s))
+			refresh_pinned(s, e);
+	}
+}
+
+static void sort_ranges(struct flush_range *r, int n)
+{
+	int i, j;
+
+	for (i = 1; i < n; i++) {
+		struct flush_range x = r[i];
+
+		for (j = i; j > 0 && r[j - 1].start > x.start; j--)
+			r[j] = r[j - 1];
+		r[j] = x;
+	}
+}
+
+/* Neighbours and overlaps become one: a munmap costs per call, not per page. */
+static int merge_ranges(struct flush_range *r, int n)
+{
+	int i, out = 0;
+
+	sort_ranges(r, n);
+	for (i = 1; i < n; i++) {
+		if (r[i].start <= r[out].end)
+			r[out].end = MAX(r[out].end, r[i].end);
+		else
+			r[++out] = r[i];
+	}
+	return n ? out + 1 : 0;
+}
+
+void host_tlb_flush(void)
+{
+	struct flush_range ranges[FLUSH_LOG];
+	u64 gen;
+	int n, i;
+
+	if (!kproc.mm || host_mm_of(kproc.mm)->gen == kproc.flushed)
+		return;
+	n = flush_log_read(kproc.mm, kproc.flushed, ranges, &gen);
+	keep_pins_and_natives(&kept);
+	if (n < 0) {
+		struct flush_range all = { PAGE_SIZE * 16, GUEST_END };
+
+		flush_one(&all, &kept);
+	}
+	n = merge_ranges(ranges, n);
+	for (i = 0; i < n; i++)
+		flush_one(&ranges[i], &kept);
+	kproc.flushed = gen;
+}
+

@@ -1,0 +1,18 @@
+/* The software-filled TLB (refill.c) and the anchors of mapped files (anchor.c). */
+#ifndef QUIRE_LINUX_REFILL_H
+#define QUIRE_LINUX_REFILL_H
+#include "kernel.h"
+
+/* Maps the run around addr if the page tables allow `need` (PROT_*).  0, -ENOENT (ask the core), or a host error. */
+long host_refill(u64 addr, u32 need);
+
+/* ---- anchor.c: one hidden mapping per mapped host file and protection; mremap(anchor, 0, ...) duplicates it ---- */
+/* Makes sure that [0, end) bytes of the file can be mapped.  fd: the guest's.  0 or negative errno as mmap(2). */
+long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable);
+/* Maps [off, off+len) of the file at addr (guest range, replaced).  Under install. */
+long anchor_map(u64 dev, u64 ino, u64 off, u64 addr, u64 len, u32 prot);
+/* A kernel address where byte off of the file can be read (and written if `write`) now, and how far: NULL if unknown. */
+void *anchor_bytes(u64 dev, u64 ino, u64 off, bool write, u64 *avail);
+/* exec: when there are many, forget those that the new address space does not map. */
+void anchors_trim(void);
+#endif

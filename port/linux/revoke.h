@@ -1,0 +1,26 @@
+/* The lazy revocation protocol (revoke.c, hostmm.c; ../shared/revocation.md is restated in DESIGN.md). */
+#ifndef QUIRE_LINUX_REVOKE_H
+#define QUIRE_LINUX_REVOKE_H
+#include "kernel.h"
+
+struct host_mm *host_mm_of(struct mm_struct *mm);
+/* exit path: publishes USER, then makes sure that nothing was revoked unseen. */
+void flush_until_current(struct kthread *k);
+
+/* ---- hostmm.c (instrumented: shared state in transactions) ---- */
+struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial); /* state KERNEL; NULL when MAX_CTX are in use */
+void ctx_free(struct ctx *c);
+u64 process_serial_new(void);
+void ctx_join_mm(struct ctx *c, struct mm_struct *mm);   /* takes mm->lock */
+void ctx_leave_mm(struct ctx *c);                        /* takes mm->lock */
+/* Entries logged after `since`: copies at most FLUSH_LOG ranges into out, returns their number, or -1 when the log was
+ * overrun and everything must go.  *gen = generation that a flush of them reaches.  Takes mm->lock. */
+int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u64 *gen);
+/* Pins, newest last.  Takes mm->lock, so that a revoker either sees the pin or has bumped gen before. */
+int pin_add(struct ctx *c, u64 start, u64 end);
+void pins_drop(struct ctx *c);
+/* Walks the contexts on mm under mm->lock; fn returns false to stop. */
+void mm_for_each_ctx(struct mm_struct *mm, bool (*fn)(struct ctx *c, void *arg), void *arg);
+void newborn_push(struct ctx *c);
+struct ctx *newborn_pop(void);
+#endif

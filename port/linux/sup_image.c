@@ -1,0 +1,142 @@
+/*
+ * Mapping what every process of the machine shares: the memfd (port state, contexts, frame records, RAM) and the kernel ELF, both at
+ * their fixed addresses.  The kernel's text and data come from a second memfd, mapped privately, so that fork copies no entries
+ * of it.
+ */
+#define _GNU_SOURCE
+#include "sup_internal.h"
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#undef PROT_READ
+#undef PROT_WRITE
+#undef PROT_EXEC
+#undef PROT_NONE
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+extern const char kernel_blob[], kernel_blob_end[];
+
+static void complain(const char *what)
+{
+	fprintf(stderr, "quire: %s: %s\n", what, strerror(errno));
+}
+
+/* Before Linux 6.3 there is no MFD_EXEC, and every memfd may be mapped executable. */
+static int make_memfd(const char *name)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
+
+	return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
+}
+
+static int map_shared(u64 memory)
+{
+	u64 size = RAM_OFFSET + memory;
+	int fd = make_memfd("quire");
+
+	if (fd < 0) {
+		complain("memfd_create");
+		return -1;
+	}
+	if (ftruncate(fd, (off_t)size) < 0) {
+		complain("cannot size the machine's memory (is there a file size limit, ulimit -f?)");
+		return -1;
+	}
+	if (mmap((void *)SHARED_BASE, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd,
+		 0) != (void *)SHARED_BASE) {
+		complain("cannot map the machine's memory (is there an address space limit, ulimit -v?)");
+		return -1;
+	}
+	madvise((void *)SHARED_BASE, size, MADV_DONTDUMP);
+	return fd;
+}
+
+static int prot_of(const Elf64_Phdr *ph)
+{
+	return (ph->p_flags & PF_R ? PROT_READ : 0) | (ph->p_flags & PF_W ? PROT_WRITE : 0) |
+	       (ph->p_flags & PF_X ? PROT_EXEC : 0);
+}
+
+/* File part from the memfd, the rest of the memory (bss) anonymous; the partial page between them is cleared. */
+static int map_segment(int fd, const Elf64_Phdr *ph)
+{
+	u64 start = ALIGN_DOWN(ph->p_vaddr, PAGE_SIZE), file_end = ph->p_vaddr + ph->p_filesz;
+	u64 end = PAGE_ALIGN(ph->p_vaddr + ph->p_memsz), bss = PAGE_ALIGN(file_end);
+
+	if (ph->p_filesz && mmap((void *)start, PAGE_ALIGN(file_end) - start, prot_of(ph), MAP_PRIVATE | MAP_FIXED_NOREPLACE,
+				 fd, (off_t)ALIGN_DOWN(ph->p_offset, PAGE_SIZE)) == MAP_FAILED)
+		return -1;
+	if (!ph->p_filesz)
+		bss = start;
+	if (end > bss && mmap((void *)bss, end - bss, prot_of(ph), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+			      0) == MAP_FAILED)
+		return -1;
+	if ((ph->p_flags & PF_W) && ph->p_filesz && ph->p_memsz > ph->p_filesz)
+		memset((void *)file_end, 0, MIN(bss, ph->p_vaddr + ph->p_memsz) - file_end);
+	return 0;
+}
+
+static const struct kernel_exports *map_kernel(void)
+{
+	const Elf64_Ehdr *eh = (const void *)kernel_blob;
+	const Elf64_Phdr *ph = (const void *)(kernel_blob + eh->e_phoff);
+	size_t size = (size_t)(kernel_blob_end - kernel_blob);
+	int fd = make_memfd("quire-kernel"), i;
+
+	if (fd < 0 || write(fd, kernel_blob, size) != (ssize_t)size) {
+		complain("cannot store the kernel image");
+		return NULL;
+	}
+	for (i = 0; i < eh->e_phnum; i++) {
+		if (ph[i].p_type == PT_LOAD && map_segment(fd, &ph[i])) {
+			complain("cannot map the kernel image");
+			return NULL;
+		}
+	}
+	close(fd);
+	return (const void *)eh->e_entry;
+}
+
+const struct kernel_exports *image_map(u64 memory, int *ram_fd)
+{
+	const struct kernel_exports *k;
+
+	*ram_fd = map_shared(memory);
+	if (*ram_fd < 0)
+		return NULL;
+	k = map_kernel();
+	if (k && k->magic != EXPORTS_MAGIC) {
+		fprintf(stderr, "quire: the kernel image inside this program is damaged\n");
+		return NULL;
+	}
+	return k;
+}
+
+void image_find_vdso(struct guest_boot *b)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		unsigned long lo, hi;
+
+		if (sscanf(line, "%lx-%lx", &lo, &hi) != 2 || !(strstr(line, "[vvar") || strstr(line, "[vdso]")))
+			continue;
+		if (strstr(line, "[vdso]"))
+			b->vdso = lo;
+		if (!b->vdso_start || lo < b->vdso_start)
+			b->vdso_start = lo;
+		if (hi > b->vdso_end)
+			b->vdso_end = hi;
+	}
+	if (f)
+		fclose(f);
+}

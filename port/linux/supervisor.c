@@ -1,0 +1,418 @@
+/*
+ * The supervisor: starts a machine, watches its processes, tidies up after the dead, ends it.
+ *
+ * One thread does everything but one thing: the bell thread sleeps on the shared doorbell word (a futex) and turns it into
+ * an event.  The main loop waits for that, for pidfds of guests, and for signals.
+ *
+ *	guest process born        doorbell -> pidfd -> epoll
+ *	guest process dead        pidfd readable -> reap(serial): roll back, free its memory
+ *	first program ended       (unless --keep) everything else is killed, then the machine ends
+ *	panic                     everything is killed, exit code 125
+ */
+#define _GNU_SOURCE
+#include "supervisor.h"
+#include "sup_internal.h"
+#include "../../cmd/quire/options.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <linux/futex.h>
+#include <unistd.h>
+
+#define FAILED 125
+#define BELL_TAG 0ull
+#define SIGNAL_TAG 1ull
+#define DEAD_TAG 2ull /* and above: watched processes, index + DEAD_TAG */
+
+struct watched { int pidfd; u64 serial; };
+struct sup {
+	const struct run_options *o;
+	const struct kernel_exports *k;
+	int ram_fd, epoll, bell, sigfd, watchdog, log_fd;
+	pid_t first;
+	int first_status;
+	bool first_ended;
+	struct watched *watched;
+	size_t nwatched, cap;
+	u64 log_pos;
+	char partial[1024]; /* a log line that is not complete yet */
+	size_t partial_len;
+	sigset_t old_mask;
+};
+
+static struct machine_shared *machine(void) { return shared_area(); }
+
+static void *bell_main(void *arg)
+{
+	struct sup *s = arg;
+	u32 seen = 0;
+
+	for (;;) {
+		u32 now = __atomic_load_n(&machine()->doorbell, __ATOMIC_SEQ_CST);
+
+		if (now != seen) {
+			seen = now;
+			eventfd_write(s->bell, 1);
+			continue;
+		}
+		syscall(SYS_futex, &machine()->doorbell, FUTEX_WAIT, seen, NULL, NULL, 0);
+	}
+	return NULL;
+}
+
+static int epoll_watch(struct sup *s, int fd, u64 tag)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = tag };
+
+	return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev);
+}
+
+static int fail(const char *what)
+{
+	fprintf(stderr, "quire: %s: %s\n", what, strerror(errno));
+	return -1;
+}
+
+/* ---- the machine's log ---- */
+
+static void log_line(struct sup *s, const char *line, size_t n)
+{
+	if (s->log_fd >= 0 && write(s->log_fd, line, n) < 0)
+		s->log_fd = -1;
+	if (s->o->verbose || strstr(line, "Out of memory: Killed process"))
+		fprintf(stderr, "%.*s", (int)n, line);
+}
+
+static void follow_log(struct sup *s)
+{
+	char buf[4096];
+	size_t n, i;
+
+	while ((n = s->k->log_read(&s->log_pos, buf, sizeof(buf))) > 0) {
+		for (i = 0; i < n; i++) {
+			s->partial[s->partial_len++] = buf[i];
+			if (buf[i] != '\n' && s->partial_len < sizeof(s->partial) - 1)
+				continue;
+			s->partial[s->partial_len] = 0;
+			log_line(s, s->partial, s->partial_len);
+			s->partial_len = 0;
+		}
+	}
+}
+
+/* ---- processes ---- */
+
+static void process_dead(struct sup *s, size_t i)
+{
+	epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->watched[i].pidfd, NULL);
+	close(s->watched[i].pidfd);
+	s->k->reap(s->watched[i].serial);
+	s->watched[i].pidfd = -1;
+}
+
+static size_t watch_slot(struct sup *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->nwatched; i++)
+		if (s->watched[i].pidfd < 0)
+			return i;
+	if (s->nwatched == s->cap) {
+		s->cap = s->cap ? s->cap * 2 : 64;
+		s->watched = realloc(s->watched, s->cap * sizeof(*s->watched));
+		if (!s->watched)
+			abort();
+	}
+	return s->nwatched++;
+}
+
+/* A pidfd is only trusted when the context was still alive after it was opened: then the number cannot have been reused. */
+static void watch_newborns(struct sup *s)
+{
+	u64 serial;
+	u32 ctx_id;
+	s32 pid;
+
+	while (s->k->next_newborn(&pid, &serial, &ctx_id)) {
+		int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+		size_t i;
+
+		if (fd < 0 || s->k->live_pid(ctx_id) != pid) {
+			if (fd >= 0)
+				close(fd);
+			s->k->reap(serial);
+			continue;
+		}
+		i = watch_slot(s);
+		s->watched[i].pidfd = fd;
+		s->watched[i].serial = serial;
+		epoll_watch(s, fd, DEAD_TAG + i);
+	}
+}
+
+/* The first program stopped (^Z): so do we, that the shell notices; and on we go together. */
+static void stop_together(struct sup *s)
+{
+	kill(getpid(), SIGSTOP);
+	kill(s->first, SIGCONT);
+}
+
+static void reap_zombies(struct sup *s)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+		if (pid != s->first)
+			continue;
+		if (WIFSTOPPED(status)) {
+			if (WSTOPSIG(status) != SIGSTOP || isatty(0))
+				stop_together(s);
+			continue;
+		}
+		s->first_status = status;
+		s->first_ended = true;
+	}
+}
+
+static void handle_signals(struct sup *s)
+{
+	struct signalfd_siginfo si;
+
+	while (read(s->sigfd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGCHLD)
+			reap_zombies(s);
+		else if (si.ssi_code <= 0) /* by kill(2) to us alone; the terminal's go to the guest as well */
+			kill(s->first, (int)si.ssi_signo);
+	}
+}
+
+/* ---- start ---- */
+
+static int open_log(struct sup *s)
+{
+	s->log_fd = -1;
+	if (!s->o->log_path)
+		return 0;
+	s->log_fd = open(s->o->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	return s->log_fd < 0 ? fail(s->o->log_path) : 0;
+}
+
+static int boot_machine(struct sup *s)
+{
+	struct machine_params p = {
+		.memory = s->o->memory, .nr_cpus = s->o->nr_cpus, .overcommit = s->o->overcommit,
+		.folio_max_order = s->o->folio_max_order, .aslr = s->o->aslr, .verbose = s->o->verbose,
+		.seed = s->o->seed_given ? s->o->seed : 0, .version = QUIRE_VERSION,
+	};
+	long ret;
+
+	s->k = image_map(p.memory, &s->ram_fd);
+	if (!s->k)
+		return -1;
+	ret = s->k->machine_init(&p);
+	follow_log(s);
+	if (ret) {
+		fprintf(stderr, "quire: the machine does not boot: %s\n", strerror((int)-ret));
+		return -1;
+	}
+	return 0;
+}
+
+static int event_sources(struct sup *s)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
+	sigaddset(&set, SIGTSTP);
+	sigaddset(&set, SIGCONT);
+	sigprocmask(SIG_BLOCK, &set, &s->old_mask);
+	s->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	s->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->sigfd < 0 || s->epoll < 0 || s->bell < 0 || epoll_watch(s, s->bell, BELL_TAG) ||
+	    epoll_watch(s, s->sigfd, SIGNAL_TAG))
+		return fail("epoll");
+	return 0;
+}
+
+/* What execvp(3) would run, or NULL with *code 126 or 127. */
+static char *find_program(const char *name, int *code)
+{
+	const char *path = getenv("PATH"), *at, *end;
+	char *full = NULL;
+	int denied = 0;
+
+	if (strchr(name, '/'))
+		return strdup(name);
+	for (at = path ? path : "/bin:/usr/bin"; at; at = *end ? end + 1 : NULL) {
+		end = strchrnul(at, ':');
+		free(full);
+		if (asprintf(&full, "%.*s%s%s", (int)(end - at), at, end > at ? "/" : "", name) < 0)
+			abort();
+		if (!access(full, X_OK))
+			return full;
+		denied |= errno == EACCES;
+	}
+	free(full);
+	*code = denied ? 126 : 127;
+	return NULL;
+}
+
+static u32 count_strings(char *const *list)
+{
+	u32 n = 0;
+
+	while (list[n])
+		n++;
+	return n;
+}
+
+/* In the child: nothing of libc may be left with the host (rseq would be written to after its memory is gone). */
+static void child_main(struct sup *s, const char *path)
+{
+	struct guest_boot b = { .ram_fd = s->ram_fd, .hwcap = getauxval(AT_HWCAP), .hwcap2 = getauxval(AT_HWCAP2),
+				.minsigstksz = getauxval(AT_MINSIGSTKSZ), .clktck = getauxval(AT_CLKTCK), .path = path,
+				.argc = (u32)s->o->argc, .argv = (const char *const *)s->o->argv,
+				.envp = (const char *const *)environ, .envc = count_strings(environ) };
+
+	image_find_vdso(&b);
+	memcpy(&b.sigmask, &s->old_mask, sizeof(b.sigmask));
+	close(s->sigfd);
+	close(s->epoll);
+	close(s->bell);
+	close(s->watchdog);
+	if (s->log_fd >= 0)
+		close(s->log_fd);
+	if (__rseq_size)
+		syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1 /* UNREGISTER */, RSEQ_SIG);
+	s->k->guest_start(&b);
+}
+
+static int start_first(struct sup *s)
+{
+	int code = 0;
+	char *path = find_program(s->o->argv[0], &code);
+
+	if (!path) {
+		fprintf(stderr, "quire: %s: %s\n", s->o->argv[0], code == 126 ? "Permission denied" : "command not found");
+		return code;
+	}
+	fflush(NULL);
+	s->first = fork();
+	if (s->first == 0)
+		child_main(s, path);
+	if (s->first < 0) {
+		fail("fork");
+		return FAILED;
+	}
+	return 0;
+}
+
+/* ---- the loop and the end ---- */
+
+static void one_event(struct sup *s, u64 tag)
+{
+	eventfd_t n;
+
+	if (tag == BELL_TAG) {
+		eventfd_read(s->bell, &n);
+		watch_newborns(s);
+		follow_log(s);
+	} else if (tag == SIGNAL_TAG) {
+		handle_signals(s);
+	} else if (s->watched[tag - DEAD_TAG].pidfd >= 0) {
+		process_dead(s, tag - DEAD_TAG);
+	}
+}
+
+static bool anybody_left(struct sup *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->nwatched; i++)
+		if (s->watched[i].pidfd >= 0)
+			return true;
+	return false;
+}
+
+static void serve(struct sup *s)
+{
+	struct epoll_event ev[32];
+	int i, n;
+
+	while (!machine()->panicked) {
+		if (s->first_ended && (!s->o->keep || !anybody_left(s)))
+			return;
+		n = epoll_wait(s->epoll, ev, 32, -1);
+		for (i = 0; i < n; i++)
+			one_event(s, ev[i].data.u64);
+	}
+}
+
+static void end_machine(struct sup *s)
+{
+	__atomic_store_n(&machine()->ending, 1, __ATOMIC_SEQ_CST);
+	kill_all_guests(s->k, 2000);
+	follow_log(s);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+}
+
+static int exit_code(struct sup *s)
+{
+	int st = s->first_status;
+
+	if (machine()->panicked) {
+		fprintf(stderr, "quire: the machine had to end: %.255s\n", machine()->panic_text);
+		return FAILED;
+	}
+	if (machine()->start_error) {
+		fprintf(stderr, "quire: %s: %s\n", s->o->argv[0], strerror(machine()->start_error));
+		return WEXITSTATUS(st);
+	}
+	return WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
+}
+
+int supervisor_run(const struct run_options *o)
+{
+	struct sup s = { .o = o };
+	pthread_t bell;
+	int code;
+
+	if (open_log(&s) || boot_machine(&s))
+		return FAILED;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	s.watchdog = watchdog_start(s.k);
+	if (s.watchdog < 0 || event_sources(&s))
+		return FAILED;
+	code = start_first(&s);
+	if (code)
+		return code;
+	if (pthread_create(&bell, NULL, bell_main, &s)) {
+		fail("pthread_create");
+		kill(s.first, SIGKILL);
+		return FAILED;
+	}
+	serve(&s);
+	end_machine(&s);
+	return exit_code(&s);
+}

@@ -1,0 +1,7 @@
+/* The supervisor of a hosted machine: an ordinary libc program (supervisor.c). */
+#ifndef QUIRE_LINUX_SUPERVISOR_H
+#define QUIRE_LINUX_SUPERVISOR_H
+struct run_options;
+/* Runs a machine until its first program ends.  Returns the exit code: the program's, 128 + signal, 125, 126, 127. */
+int supervisor_run(const struct run_options *o);
+#endif
