@@ -25,7 +25,7 @@ static u64 pkmap_addr(u32 slot)
 static bool map_page_locked(struct quire *q, u64 addr, pte_t pte)
 {
 	struct pgtable pt = kernel_pgtable(q);
-	pte_t *slot = pgtable_alloc(&pt, addr, PT_LAST_LEVEL);
+	pte_t *slot = pgtable_alloc(&pt, kernel_offset(addr), PT_LAST_LEVEL);
 
 	if (!slot)
 		return false;
@@ -35,7 +35,7 @@ static bool map_page_locked(struct quire *q, u64 addr, pte_t pte)
 
 static bool unmap_page_locked(struct quire *q, u64 addr)
 {
-	pte_t *slot = pgtable_pte(q, q->kmem.kernel_pgd, addr);
+	pte_t *slot = pgtable_pte(q, q->kmem.kernel_pgd, kernel_offset(addr));
 
 	if (!slot || pte_none(pte_read(slot)))
 		return false;
@@ -233,6 +233,33 @@ void kunmap_local(struct quire *q, const void *addr)
 	spin_unlock(&q->lock);
 }
 
+/* ---- contents ---- */
+
+void clear_highpages(struct quire *q, struct frame *f, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		void *va = kmap_local_page(q, f + i);
+
+		port_clear_pages(va, 1);
+		kunmap_local(q, va);
+	}
+}
+
+void copy_highpages(struct quire *q, struct frame *to, struct frame *from, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		void *dst = kmap_local_page(q, to + i), *src = kmap_local_page(q, from + i);
+
+		port_copy_pages(dst, src, 1);
+		kunmap_local(q, src);
+		kunmap_local(q, dst);
+	}
+}
+
 /* ---- boot ---- */
 
 /* A table for every 2 MiB of [start, end), so that mapping there can never fail. */
@@ -244,7 +271,7 @@ static bool make_tables(struct quire *q, u64 start, u64 end)
 
 	spin_lock(&q->lock);
 	for (addr = start; ok && addr < end; addr += PMD_SIZE)
-		ok = pgtable_alloc(&pt, addr, PT_LAST_LEVEL) != NULL;
+		ok = pgtable_alloc(&pt, kernel_offset(addr), PT_LAST_LEVEL) != NULL;
 	spin_unlock(&q->lock);
 	return ok;
 }
@@ -257,5 +284,6 @@ int highmem_init(struct quire *q)
 	if (!q->kmem.pkmap || !make_tables(q, PKMAP_BASE, pkmap_addr(LAST_PKMAP)) ||
 	    !make_tables(q, FIXADDR_START, fix_to_virt(FIX_SLOTS + KM_MAX_CONTEXTS * KM_MAX_IDX)))
 		return -ENOMEM;
+	q->hooks.clear_highpages = clear_highpages;
 	return 0;
 }

@@ -26,6 +26,8 @@ static inline u64 kmem_frames_in_use(struct quire *q)
 	struct kmem_cache *c;
 
 	kmem_reap(q);
+	if (!q->kmem.vmap.count)
+		range_tree_destroy(q, &q->kmem.vmap); /* its reserve of nodes */
 	for (c = q->kmem.caches; c; c = c->next) {
 		magazine_drain(q, c, true);
 		kmem_cache_shrink(q, c);
@@ -39,8 +41,8 @@ static inline u64 kmem_frames_in_use(struct quire *q)
 		q->kmem.nr_empty--;
 		slab_give_locked(q, &q->kmem.magazine_cache, m, 0);
 	}
-	slab_free_empty_locked(q, &q->kmem.magazine_cache, 0);
 	spin_unlock(&q->lock);
+	kmem_cache_shrink(q, &q->kmem.magazine_cache);
 	drain_all_pages(q);
 	return totalram_pages(q) - nr_free_pages(q);
 }

@@ -127,7 +127,7 @@ static unsigned map_some(struct quire *q, struct vmap_area *a, struct frame **fr
 
 	spin_lock(&q->lock);
 	for (i = 0; i < n && (i == 0 || !txn_should_break()); i++) {
-		pte_t *slot = pgtable_alloc(&pt, a->node.start + (u64)a->nr_pages * PAGE_SIZE, PT_LAST_LEVEL);
+		pte_t *slot = pgtable_alloc(&pt, kernel_offset(a->node.start) + (u64)a->nr_pages * PAGE_SIZE, PT_LAST_LEVEL);
 
 		if (!slot)
 			break;
@@ -185,7 +185,7 @@ static void unmap_area(struct quire *q, struct vmap_area *a)
 
 		more = false;
 		spin_lock(&q->lock);
-		pt_iter_init(&it, q, q->kmem.kernel_pgd, a->node.start, a->node.end);
+		pt_iter_init(&it, q, q->kmem.kernel_pgd, kernel_offset(a->node.start), kernel_offset(a->node.end));
 		while (pt_iter_next(&it)) {
 			pgtable_set(q, it.slot, __pte(0));
 			more = txn_should_break();
@@ -202,13 +202,13 @@ static void unmap_area(struct quire *q, struct vmap_area *a)
 static void take_empty_tables(struct quire *q, u64 start, u64 end, struct frame_list *tables)
 {
 	struct pgtable pt = kernel_pgtable(q);
-	u64 cursor = start;
+	u64 cursor = kernel_offset(start);
 	struct frame *f;
 
 	do {
 		spin_lock(&q->lock);
 		do {
-			f = pgtable_take_empty(&pt, &cursor, end);
+			f = pgtable_take_empty(&pt, &cursor, kernel_offset(end));
 			if (f)
 				frame_list_add(q, tables, f);
 		} while (f && !txn_should_break());
@@ -404,7 +404,7 @@ struct frame *vmalloc_to_page(struct quire *q, const void *addr)
 	pte_t *slot;
 
 	spin_lock(&q->lock);
-	slot = pgtable_pte(q, q->kmem.kernel_pgd, (u64)(uintptr_t)addr);
+	slot = pgtable_pte(q, q->kmem.kernel_pgd, kernel_offset((u64)(uintptr_t)addr));
 	if (slot && pte_valid(pte_read(slot)))
 		f = pfn_to_frame(q, pte_pfn(pte_read(slot)));
 	spin_unlock(&q->lock);
@@ -433,7 +433,7 @@ static u64 mapped_pages(struct quire *q, u64 start, u64 end)
 	struct pt_iter it;
 	u64 n = 0;
 
-	pt_iter_init(&it, q, q->kmem.kernel_pgd, start, end);
+	pt_iter_init(&it, q, q->kmem.kernel_pgd, kernel_offset(start), kernel_offset(end));
 	while (pt_iter_next(&it))
 		n++;
 	return n;

@@ -25,6 +25,10 @@ void *page_address(struct quire *q, struct frame *f);
 void *kmap_local_page(struct quire *q, struct frame *f);
 void kunmap_local(struct quire *q, const void *addr);
 
+/* Frames that nobody else sees yet, wherever they lie; not logged (port_clear_pages, port_copy_pages). */
+void clear_highpages(struct quire *q, struct frame *f, u32 n); /* for q->hooks.clear_highpages */
+void copy_highpages(struct quire *q, struct frame *to, struct frame *from, u32 n);
+
 /* ---- fixed addresses ---- */
 #define FIX_SLOTS 16u           /* for set_fixmap; above them lie the slots of kmap_local_page */
 static inline u64 fix_to_virt(unsigned idx) { return FIXADDR_START + (u64)idx * PAGE_SIZE; }

@@ -92,7 +92,7 @@ static struct sim_ctx *make_ctx(struct sim_machine *m)
 	pthread_cond_init(&s->turn, NULL);
 	pthread_mutex_lock(&m->ctx_lock);
 	s->ctx = take_ctx(m);
-	m->nr_contexts++;
+	__atomic_add_fetch(&m->nr_contexts, 1, __ATOMIC_RELAXED);
 	s->ctx->cpu = (s->ctx->id - 1) % m->cfg.nr_cpus;
 	s->next = m->contexts;
 	m->contexts = s;
@@ -123,7 +123,7 @@ static void destroy_ctx(struct sim_ctx *s)
 	for (link = &m->contexts; *link != s; link = &(*link)->next)
 		;
 	*link = s->next;
-	m->nr_contexts--;
+	__atomic_sub_fetch(&m->nr_contexts, 1, __ATOMIC_RELAXED);
 	m->id_used[s->ctx->id] = false;
 	pthread_mutex_unlock(&m->ctx_lock);
 	pthread_cond_destroy(&s->turn);

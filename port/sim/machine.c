@@ -202,14 +202,48 @@ static void about_to_overwrite(void *va, size_t n)
 		sim_check_reuse(m->q, va, n);
 }
 
+#define KERNEL_HALF 0xffff000000000000ull
+
+/* Where a page that the kernel touches really lies.  An address of the kernel half (kmap, vmalloc) goes through the kernel's
+ * tables, as at EL1, and must be mapped; all others are of the direct map. */
+static u8 *kernel_page(void *va, u8 perm)
+{
+	struct sim_machine *m;
+	struct sim_walk w;
+
+	if ((u64)(uintptr_t)va < KERNEL_HALF)
+		return va;
+	m = sim_ctx_current()->m;
+	sim_walk_table(m->q, m->q->kmem.kernel_pgd, (u64)(uintptr_t)va, &w);
+	if (w.fsc != SIM_FSC_NONE || !(w.perms & perm))
+		port_panic(m->q, "the kernel touches an address that is not mapped for it");
+	return m->ram + w.pa + ((u64)(uintptr_t)va & (BIT(w.shift) - 1));
+}
+
 void port_clear_pages(void *va, size_t n)
 {
+	size_t i;
+
+	for (i = 0; (u64)(uintptr_t)va >= KERNEL_HALF && i < n; i++) {
+		u8 *page = kernel_page((u8 *)va + i * PAGE_SIZE, SIM_PERM_KW);
+
+		about_to_overwrite(page, 1);
+		memset(page, 0, PAGE_SIZE);
+	}
+	if (i)
+		return;
 	about_to_overwrite(va, n);
 	memset(va, 0, n * PAGE_SIZE);
 }
 
 void port_copy_pages(void *dst, const void *src, size_t n)
 {
-	about_to_overwrite(dst, n);
-	memcpy(dst, src, n * PAGE_SIZE);
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		u8 *to = kernel_page((u8 *)dst + i * PAGE_SIZE, SIM_PERM_KW);
+
+		about_to_overwrite(to, 1);
+		memcpy(to, kernel_page((u8 *)(uintptr_t)src + i * PAGE_SIZE, SIM_PERM_KR), PAGE_SIZE);
+	}
 }
