@@ -91,16 +91,20 @@ static bool permitted(const struct sim_cpu *cpu, const struct attempt *a, u8 per
 	return (perms & want) == want;
 }
 
-SIM_RACY static u64 racy_pgd(const struct mm_struct *mm)
+/* Roots of the tables: the core may set them while a CPU walks. */
+SIM_RACY static u64 racy_root(const u64 *root)
 {
-	return *(const volatile u64 *)&mm->pgd;
+	return *(const volatile u64 *)root;
 }
 
 static u64 table_of(struct sim_cpu *cpu, u64 va)
 {
+	u64 set;
+
 	if (user_half(va))
-		return cpu->mm ? racy_pgd(cpu->mm) : 0;
-	return __atomic_load_n(&sim_of(cpu->q)->kernel_table, __ATOMIC_ACQUIRE);
+		return cpu->mm ? racy_root(&cpu->mm->pgd) : 0;
+	set = __atomic_load_n(&sim_of(cpu->q)->kernel_table, __ATOMIC_ACQUIRE);
+	return set ? set : racy_root(&cpu->q->kmem.kernel_pgd);
 }
 
 /* Walks until the descriptor grants the access, setting AF and dirty state where hardware does that.  Sets a->fsc. */
@@ -110,14 +114,14 @@ static void walk_for(struct sim_cpu *cpu, struct attempt *a, u64 va, struct sim_
 	u64 table = table_of(cpu, va);
 	bool granted, dirties;
 
-	do {
+	for (;;) {
 		__atomic_add_fetch(&m->stats.walks, 1, __ATOMIC_RELAXED);
 		a->fsc = FSC_TRANSLATION; /* level 0: a disabled TTBR */
 		if (!table)
 			return;
 		sim_walk_table(cpu->q, table, va, w);
 		a->fsc = w->fsc;
-		if (w->fsc && !(m->cfg.hw_af && (w->fsc & ~3u) == FSC_ACCESS))
+		if (w->fsc != SIM_FSC_NONE && !(m->cfg.hw_af && (w->fsc & ~3u) == FSC_ACCESS))
 			return;
 		granted = permitted(cpu, a, w->perms);
 		dirties = !granted && (a->type == SIM_WRITE || a->rmw) && m->cfg.hw_dbm && w->writable_clean &&
@@ -127,8 +131,13 @@ static void walk_for(struct sim_cpu *cpu, struct attempt *a, u64 va, struct sim_
 			a->read_allowed = w->perms & (!cpu->el || a->unpriv ? SIM_PERM_UR : SIM_PERM_KR);
 			return;
 		}
-	} while ((w->fsc || dirties) && (sim_update_desc(m, w, dirties), true));
-	a->fsc = 0;
+		if (w->fsc == SIM_FSC_NONE && !dirties) {
+			a->fsc = SIM_FSC_NONE;
+			return;
+		}
+		/* Whether it worked or somebody else was faster: the next walk sees. */
+		sim_update_desc(m, w, dirties);
+	}
 }
 
 static struct sim_tlb_entry entry_from(struct sim_cpu *cpu, u16 asid, u64 va, const struct sim_walk *w)
@@ -169,7 +178,7 @@ static u64 look_up(struct sim_cpu *cpu, struct sim_tlb *t, u16 asid, struct atte
 	}
 	__atomic_add_fetch(&m->stats.tlb_misses, 1, __ATOMIC_RELAXED);
 	walk_for(cpu, a, va, &w);
-	if (a->fsc)
+	if (a->fsc != SIM_FSC_NONE)
 		return 0;
 	new = entry_from(cpu, asid, va, &w);
 	sim_tlb_insert(t, &new);
@@ -204,15 +213,15 @@ static u8 *translate(struct sim_cpu *cpu, struct attempt *a)
 	struct sim_machine *m = sim_of(cpu->q);
 	u64 va = untag(cpu, a->va), pa;
 
-	a->fsc = 0;
+	a->fsc = SIM_FSC_NONE;
 	if (!user_half(va) && va >> 48 != 0xffff) {
 		a->fsc = FSC_TRANSLATION;
 		return NULL;
 	}
 	pa = look_up_half(cpu, a, va);
-	if (!a->fsc && pa >= m->ram_bytes)
+	if (a->fsc == SIM_FSC_NONE && pa >= m->ram_bytes)
 		a->fsc = FSC_EXTERNAL;
-	if (a->fsc)
+	if (a->fsc != SIM_FSC_NONE)
 		return NULL;
 	if (!a->unpriv && !a->rmw) {
 		struct sim_utlb_entry *u = &cpu->utlb[a->type][(a->va >> PAGE_SHIFT) % SIM_UTLB_SLOTS];
@@ -369,6 +378,7 @@ static void perform(const struct attempt *a, u8 *host, unsigned size, u64 *val)
 /* 0, or the result of an exception that could not be resolved. */
 static int access_aligned(struct sim_cpu *cpu, struct attempt *a, unsigned size, u64 *val)
 {
+	struct sim_machine *m = sim_of(cpu->q);
 	unsigned tries;
 	u8 *host;
 	int err;
@@ -385,6 +395,8 @@ static int access_aligned(struct sim_cpu *cpu, struct attempt *a, unsigned size,
 		if (host)
 			perform(a, host, size, val);
 		sim_unlock(&cpu->lock);
+		if (m->cfg.check_law1 && __atomic_load_n(&m->stats.cont_bad, __ATOMIC_RELAXED))
+			port_panic(cpu->q, "sim: contiguous set disagrees; see the log");
 		if (a->filled && s)
 			sim_check_law1(cpu, s, untag(cpu, a->va));
 		if (a->replaced && s)

@@ -25,7 +25,7 @@ void sim_violation(struct sim_machine *m, u64 *counter, const char *what, u64 a,
 {
 	char text[160];
 	int n = snprintf(text, sizeof(text), "sim: %s: %#llx, %#llx", what, (unsigned long long)a, (unsigned long long)b);
-	bool fatal = counter == &m->stats.reuse ? m->cfg.check_reuse : m->cfg.check_law1;
+	bool fatal = (counter == &m->stats.reuse && m->cfg.check_reuse) || (counter == &m->stats.law1 && m->cfg.check_law1);
 
 	bump(counter);
 	port_log(m->q, 3, text, (size_t)n);
@@ -89,9 +89,9 @@ void port_tlb_flush_range(struct mm_struct *mm, u64 start, u64 end)
 	unsigned i;
 
 	bump(&m->stats.flush_ranges);
+	sim_preempt();
 	if (!s || m->ignore_flushes || start >= end)
 		return;
-	sim_preempt();
 	start = ALIGN_DOWN(start, PAGE_SIZE);
 	end = MIN(PAGE_ALIGN(end), ALL_USER_END);
 	pthread_mutex_lock(&s->flush_lock);
@@ -130,9 +130,9 @@ void port_tlb_sync(struct mm_struct *mm)
 	bump(&m->stats.flush_syncs);
 	if (in_transaction())
 		port_panic(mm->q, "port_tlb_sync under a spin lock");
+	sim_preempt();
 	if (!s || m->ignore_flushes)
 		return;
-	sim_preempt();
 	pthread_mutex_lock(&s->flush_lock);
 	for (i = 0; i < s->npending; i++)
 		if (flush_unpinned(s, s->pending[i].start, s->pending[i].end)) {
@@ -225,7 +225,7 @@ static bool page_stale(struct quire *q, u64 table, const struct sim_tlb_entry *e
 	if (!table)
 		return true;
 	sim_walk_table(q, table, va, &w);
-	if (w.fsc && (w.fsc & ~3u) != FSC_ACCESS)
+	if (w.fsc != SIM_FSC_NONE && (w.fsc & ~3u) != FSC_ACCESS)
 		return true;
 	return w.pa + (va & ((1ull << w.shift) - 1)) != entry_pa(e, va) || (e->perms & ~w.perms);
 }
@@ -270,7 +270,7 @@ static u64 check_entry(struct sim_machine *m, const struct sim_tlb_entry *e, boo
 		return 0;
 	if (s && m->cfg.tlb == SIM_TLB_HOSTED && overlaps(s->pins, s->npins, e->va, end))
 		return 0;
-	if (!entry_stale(m->q, s ? s->mm->pgd : m->kernel_table, e))
+	if (!entry_stale(m->q, s ? s->mm->pgd : m->kernel_table ? m->kernel_table : m->q->kmem.kernel_pgd, e))
 		return 0;
 	n = snprintf(text, sizeof(text), "sim: stale translation: va %#llx pa %#llx perms %#x shift %u",
 		     (unsigned long long)e->va, (unsigned long long)e->pa, e->perms, e->shift);
@@ -333,7 +333,7 @@ static void check_other_cpu(struct sim_mm *s, struct sim_cpu *other, u64 va)
 	if (!e.valid || e.mm_uid != s->uid || !s->mm->pgd)
 		return;
 	sim_walk_table(s->m->q, s->mm->pgd, va, &w);
-	if (w.fsc || w.pa + (va & ((1ull << w.shift) - 1)) == entry_pa(&e, va))
+	if (w.fsc != SIM_FSC_NONE || w.pa + (va & ((1ull << w.shift) - 1)) == entry_pa(&e, va))
 		return;
 	pthread_mutex_lock(&s->flush_lock);
 	excused = overlaps(s->pending, s->npending, e.va, e.va + (1ull << e.shift)) ||
@@ -366,7 +366,7 @@ void sim_check_law1(struct sim_cpu *cpu, struct sim_mm *s, u64 va)
 			check_other_cpu(s, &s->m->cpus[i], va);
 }
 
-static void reuse_in_tlb(struct sim_machine *m, const struct sim_tlb *t, u64 pa, u64 end)
+static bool reuse_in_tlb(struct sim_machine *m, const struct sim_tlb *t, u64 pa, u64 end, struct sim_tlb_entry *found)
 {
 	unsigned i;
 
@@ -374,34 +374,50 @@ static void reuse_in_tlb(struct sim_machine *m, const struct sim_tlb *t, u64 pa,
 		const struct sim_tlb_entry *e = &t->e[i];
 
 		if (e->valid && e->pa < end && pa < e->pa + (1ull << e->shift) &&
-		    entry_live(m, e, e->mm_uid ? mm_by_uid(m, e->mm_uid) : NULL))
-			sim_violation(m, &m->stats.reuse, "frame overwritten while a TLB holds it: va, pa", e->va, pa);
+		    entry_live(m, e, e->mm_uid ? mm_by_uid(m, e->mm_uid) : NULL)) {
+			*found = *e;
+			return true;
+		}
 	}
+	return false;
+}
+
+/* Under mms_lock. */
+static bool reuse_anywhere(struct sim_machine *m, u64 pa, u64 end, struct sim_tlb_entry *found)
+{
+	struct sim_mm *s;
+	bool hit = false;
+	unsigned i;
+
+	for (i = 0; i < m->cfg.nr_cpus && !hit; i++) {
+		sim_lock(&m->cpus[i].lock);
+		hit = reuse_in_tlb(m, m->cpus[i].tlb, pa, end, found);
+		sim_unlock(&m->cpus[i].lock);
+	}
+	for (s = m->mms; s && !hit; s = s->next)
+		if (s->tlb) {
+			sim_lock(&s->tlb_lock);
+			hit = reuse_in_tlb(m, s->tlb, pa, end, found);
+			sim_unlock(&s->tlb_lock);
+		}
+	return hit;
 }
 
 /* Law 2: flush before a frame is reused.  Asked by port_clear_pages and port_copy_pages. */
 void sim_check_reuse(struct quire *q, const void *host, size_t pages)
 {
 	struct sim_machine *m = sim_of(q);
-	u64 pa = (u64)((const u8 *)host - m->ram), end = pa + pages * PAGE_SIZE;
-	struct sim_mm *s;
-	unsigned i;
+	u64 pa = (u64)((const u8 *)host - m->ram);
+	struct sim_tlb_entry e;
+	bool hit;
 
 	if ((const u8 *)host < m->ram || pa >= m->ram_bytes)
 		return;
 	pthread_mutex_lock(&m->mms_lock);
-	for (i = 0; i < m->cfg.nr_cpus; i++) {
-		sim_lock(&m->cpus[i].lock);
-		reuse_in_tlb(m, m->cpus[i].tlb, pa, end);
-		sim_unlock(&m->cpus[i].lock);
-	}
-	for (s = m->mms; s; s = s->next)
-		if (s->tlb) {
-			sim_lock(&s->tlb_lock);
-			reuse_in_tlb(m, s->tlb, pa, end);
-			sim_unlock(&s->tlb_lock);
-		}
+	hit = reuse_anywhere(m, pa, pa + pages * PAGE_SIZE, &e);
 	pthread_mutex_unlock(&m->mms_lock);
+	if (hit)
+		sim_violation(m, &m->stats.reuse, "frame overwritten while a TLB holds it: va, pa", e.va, pa);
 }
 
 struct sim_stats sim_stats(struct quire *q)

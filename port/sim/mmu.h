@@ -3,7 +3,7 @@
  *
  * Translation regime: EL1&0, stage 1, 4 KiB granule, 48-bit addresses in both halves (T0SZ = T1SZ = 16), 44-bit physical
  * addresses.  Sources: ARM DDI 0487, D8 (VMSAv8-64), D17.2.37 (ESR_EL1), D1.3 (exception entry).
- * TTBR0 is mm->pgd of the mm the CPU is on, TTBR1 the table given by sim_set_kernel_table().
+ * TTBR0 is mm->pgd of the mm the CPU is on, TTBR1 the core's kernel table.
  *
  * A CPU is driven by one thread at a time; its TLB may be flushed by any.
  */
@@ -31,9 +31,10 @@ struct sim_tlb_entry {
 	bool valid, global;
 };
 
+#define SIM_FSC_NONE 0x80u /* no fault; 0 is a fault status code */
 /* What a table walk found. */
 struct sim_walk {
-	u32 fsc;      /* 0 = translated, else the fault status code with its level */
+	u32 fsc;      /* SIM_FSC_NONE, or the fault status code with its level */
 	u8 level;     /* of the last descriptor read */
 	u8 shift;     /* of the translation, contiguous included */
 	u8 perms;
@@ -107,7 +108,7 @@ size_t sim_write_bytes(struct sim_cpu *cpu, u64 va, const void *buf, size_t len)
 /* ---- asid.c ---- */
 /* Puts the CPU on mm (NULL: none, TTBR0 disabled). */
 void sim_cpu_switch_mm(struct sim_cpu *cpu, struct mm_struct *mm);
-/* Physical address of the kernel half's level-0 table; 0 = none. */
+/* Physical address of the kernel half's level-0 table; 0 = the core's own (q->kmem.kernel_pgd). */
 void sim_set_kernel_table(struct quire *q, u64 table);
 
 /* ---- flush.c ---- */

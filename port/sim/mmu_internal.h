@@ -32,7 +32,7 @@ static inline void sim_unlock(u32 *word)
 /* ---- walk.c ---- */
 u64 sim_read_desc(const u64 *p);
 u64 *sim_desc_host(struct sim_machine *m, u64 pa);
-bool sim_update_desc(struct sim_machine *m, const struct sim_walk *w, bool write);
+void sim_update_desc(struct sim_machine *m, const struct sim_walk *w, bool write);
 
 /* ---- tlb.c ---- */
 #define SIM_TLB_CLASSES 5
@@ -79,7 +79,7 @@ void sim_mmu_init(struct sim_machine *m);
 void sim_mmu_destroy(struct sim_machine *m);
 
 /* ---- flush.c ---- */
-/* Counts a broken law; panics if the configuration says so. */
+/* Counts and logs a broken law; panics if the configuration says so (cont_bad: cpu.c does, when its locks are free). */
 void sim_violation(struct sim_machine *m, u64 *counter, const char *what, u64 a, u64 b);
 void sim_check_law1(struct sim_cpu *cpu, struct sim_mm *smm, u64 va);
 void sim_check_replaced(struct sim_mm *s, u64 va, u64 old_pa, u64 seq);

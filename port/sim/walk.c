@@ -96,7 +96,7 @@ static void walk_leaf(struct sim_machine *m, struct sim_walk *w, u64 hier)
 		w->fsc = FSC_ADDRESS_SIZE + w->level;
 		return;
 	}
-	w->fsc = w->desc & DESC_AF ? 0 : FSC_ACCESS + w->level;
+	w->fsc = w->desc & DESC_AF ? SIM_FSC_NONE : FSC_ACCESS + w->level;
 	w->perms = leaf_perms(w->desc, hier);
 	w->writable_clean = (w->desc & DESC_DBM) && (w->desc & DESC_AP2) && !(hier & DESC_AP_TABLE1);
 	w->global = !(w->desc & DESC_NG);
@@ -144,14 +144,13 @@ void sim_walk_table(struct quire *q, u64 table, u64 va, struct sim_walk *w)
 	}
 }
 
-/* Hardware management of AF and dirty state (D8.5): one compare-and-swap on the descriptor that was walked.  False: it has
- * changed meanwhile, walk again. */
-bool sim_update_desc(struct sim_machine *m, const struct sim_walk *w, bool write)
+/* Hardware management of AF and dirty state (D8.5): one compare-and-swap on the descriptor that was walked; nothing if it has
+ * changed meanwhile. */
+void sim_update_desc(struct sim_machine *m, const struct sim_walk *w, bool write)
 {
 	u64 seen = w->desc, want = w->desc | DESC_AF;
 
 	if (write && m->cfg.hw_dbm && w->writable_clean)
 		want &= ~DESC_AP2;
-	return want == seen || __atomic_compare_exchange_n(sim_desc_host(m, w->desc_pa), &seen, want, false,
-							   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+	__atomic_compare_exchange_n(sim_desc_host(m, w->desc_pa), &seen, want, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
