@@ -81,6 +81,7 @@ static s32 drain_one(struct quire *q, struct zone *z, struct per_cpu_pages *pcp)
 		return 0;
 	pcp->next_drain = pi + 1 == NR_PCP_LISTS ? 0 : pi + 1;
 	pfn = frame_to_pfn(q, f);
+	frame_set_links(f, 0, 0); /* it may become a tail */
 	free_one_page(q, z, pfn, order, f->flags & FF_FREE_MASK, pageblock_migratetype(q, pfn));
 	return 1 << order;
 }

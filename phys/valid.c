@@ -75,6 +75,8 @@ static void check_idle_head(struct walk *w, const struct zone *z, pfn_t pfn)
 	for (i = 1; i < 1u << f->order; i++) {
 		const struct frame *t = f + i;
 
+		if (t->next || t->prev || t->mapping || t->index || t->private)
+			complain(w, pfn + i, "tail of an idle block is not clean");
 		if (t->type != FRAME_TAIL && (f->type == FRAME_PCP || !record_is_zero(t)))
 			complain(w, pfn + i, "head inside an idle block");
 		if (f->type == FRAME_PCP && t->head_off != i)
@@ -227,8 +229,13 @@ static void check_pageblocks(struct walk *w)
 	pfn_t pfn;
 	unsigned i, mt;
 
-	for (pfn = 0; pfn < w->q->phys.nr_frames; pfn += PAGEBLOCK_NR_PAGES)
-		found[pfn_zone_idx(w->q, pfn)][pageblock_migratetype(w->q, pfn)]++;
+	for (pfn = 0; pfn < w->q->phys.nr_frames; pfn += PAGEBLOCK_NR_PAGES) {
+		mt = pageblock_migratetype(w->q, pfn);
+		if (mt < MIGRATE_PCPTYPES)
+			found[pfn_zone_idx(w->q, pfn)][mt]++;
+		else
+			complain(w, pfn, "pageblock of no type");
+	}
 	for (i = 0; i < MAX_NR_ZONES; i++)
 		for (mt = 0; mt < MIGRATE_PCPTYPES; mt++)
 			if (found[i][mt] != w->q->phys.zones[i].nr_pageblocks[mt])
