@@ -129,14 +129,12 @@ void mmap_write_begin(struct mm_struct *mm)
 	mutex_lock(&mm->mmap_lock);
 	spin_lock(&mm->lock);
 	/* Left over only if an earlier holder died in the middle: what it was unmapping stays as it is now. */
-	if (mm->busy_end)
-		mark_busy(mm, 0, 0);
+	clear_busy(mm);
 }
 
 void mmap_write_end(struct mm_struct *mm)
 {
-	if (mm->busy_end)
-		mark_busy(mm, 0, 0);
+	clear_busy(mm);
 	spin_unlock(&mm->lock);
 	mutex_unlock(&mm->mmap_lock);
 }

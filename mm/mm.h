@@ -17,6 +17,9 @@
  *   2. A fault that would end in a signal (no VMA, access not allowed) is decided again after mm_wait_busy(mm): only the
  *      verdict found while nobody held mmap_lock counts.
  *
+ * MADV_FREE: a "lazily freed" page is an anonymous folio without FF_DIRTY that is not in the swap cache, mapped by clean
+ * entries only.  Reclaim may drop it (the entries become zero: pte_none); a write makes its entry dirty and saves it.
+ *
  * Who protects what: entries and counters of an mm: mm->lock.  refcount, mapcount, mapping, index of folios:
  * q->lock (taken inside mm->lock).  Each entry that maps a frame of a folio holds one reference and one mapcount of the
  * folio.  Special entries (zero page, VM_PFNMAP) hold nothing and are not in rss.
@@ -48,7 +51,7 @@ static inline bool mmget_not_zero(struct mm_struct *mm)
 }
 static inline bool mm_range_busy(const struct mm_struct *mm, u64 addr)
 {
-	return addr >= mm->busy_start && addr < mm->busy_end;
+	return (addr >= mm->busy_start && addr < mm->busy_end) || (addr >= mm->busy2_start && addr < mm->busy2_end);
 }
 /* Under no lock: waits until no mapping call is at work on mm. */
 void mm_wait_busy(struct mm_struct *mm);

@@ -18,6 +18,12 @@ void mark_busy(struct mm_struct *mm, u64 start, u64 end)
 	mm->busy_end = end;
 }
 
+void clear_busy(struct mm_struct *mm)
+{
+	if (mm->busy_end | mm->busy2_end)
+		mm->busy_start = mm->busy_end = mm->busy2_start = mm->busy2_end = 0;
+}
+
 int check_munmap(const struct mm_struct *mm, u64 addr, u64 len)
 {
 	if (!PAGE_ALIGNED(addr) || addr > mm->task_size || len > mm->task_size - addr || !PAGE_ALIGN(len))
@@ -72,7 +78,7 @@ static void remove_vmas(struct mmu_gather *tlb, u64 start, u64 end)
 	}
 }
 
-static void free_tables(struct mmu_gather *tlb, u64 start, u64 end)
+void free_tables(struct mmu_gather *tlb, u64 start, u64 end)
 {
 	struct pgtable pt = mm_pgtable(tlb->mm);
 	struct frame *table;

@@ -243,7 +243,7 @@ int split_vma(struct mm_struct *mm, struct vm_area_struct *vma, u64 addr)
 }
 
 /* ---- merging ---- */
-static struct vma_proto proto_of(const struct vm_area_struct *vma, u64 start, u64 end, u64 vm_flags)
+struct vma_proto vma_proto_of(const struct vm_area_struct *vma, u64 start, u64 end, u64 vm_flags)
 {
 	u64 pages = (start - vma_start(vma)) >> PAGE_SHIFT;
 
@@ -293,7 +293,7 @@ static bool can_merge_right(const struct vm_area_struct *next, const struct vma_
 /* Both fit the middle; do they fit each other? */
 static bool neighbours_compatible(const struct vm_area_struct *prev, const struct vm_area_struct *next)
 {
-	struct vma_proto p = proto_of(next, vma_start(next), vma_end(next), next->vm_flags);
+	struct vma_proto p = vma_proto_of(next, vma_start(next), vma_end(next), next->vm_flags);
 	u64 gap = (vma_start(next) - vma_end(prev)) >> PAGE_SHIFT;
 
 	return anon_compatible(prev, &p) &&
@@ -314,7 +314,7 @@ static void anon_inherit(struct mm_struct *mm, struct vm_area_struct *vma, const
 
 static void vma_swallow(struct mm_struct *mm, struct vm_area_struct *keep, struct vm_area_struct *gone)
 {
-	struct vma_proto p = proto_of(gone, vma_start(gone), vma_end(gone), gone->vm_flags);
+	struct vma_proto p = vma_proto_of(gone, vma_start(gone), vma_end(gone), gone->vm_flags);
 
 	vma_unlink(mm, gone);
 	anon_inherit(mm, keep, &p);
@@ -366,7 +366,7 @@ struct vm_area_struct *vma_create(struct mm_struct *mm, const struct vma_proto *
 /* [start, end) of vma leaves it for a neighbour: vma shrinks or goes. */
 static void vma_give_up(struct mm_struct *mm, struct vm_area_struct *vma, struct vm_area_struct *to, u64 start, u64 end)
 {
-	struct vma_proto p = proto_of(vma, start, end, vma->vm_flags);
+	struct vma_proto p = vma_proto_of(vma, start, end, vma->vm_flags);
 
 	if (start == vma_start(vma) && end == vma_end(vma)) {
 		vma_swallow(mm, to, vma);
@@ -383,7 +383,7 @@ static void vma_give_up(struct mm_struct *mm, struct vm_area_struct *vma, struct
 static struct vm_area_struct *merge_existing(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end,
 					     u64 vm_flags)
 {
-	struct vma_proto p = proto_of(vma, start, end, vm_flags);
+	struct vma_proto p = vma_proto_of(vma, start, end, vm_flags);
 	struct vm_area_struct *prev = start == vma_start(vma) ? vma_prev(mm, vma) : NULL;
 	struct vm_area_struct *next = end == vma_end(vma) ? vma_next(mm, vma) : NULL;
 	bool left = can_merge_left(prev, &p);
@@ -453,4 +453,13 @@ void __vma_prepare_anon(struct vm_area_struct *vma)
 	vma->anon_id = neighbour_anon_id(mm, vma);
 	vma->anon = mm->anon;
 	vma->anon_pgoff = vma_start(vma) >> PAGE_SHIFT;
+}
+
+void vma_forget_anon(struct mm_struct *mm, struct vm_area_struct *vma)
+{
+	vma->anon = NULL;
+	vma->anon_id = 0;
+	vma->anon_forked = false;
+	vma->anon_pgoff = vma_start(vma) >> PAGE_SHIFT;
+	moved_update(mm, vma);
 }

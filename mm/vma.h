@@ -28,6 +28,8 @@ void vma_unlink(struct mm_struct *mm, struct vm_area_struct *vma);
 struct vm_area_struct *vma_split(struct mm_struct *mm, struct vm_area_struct *vma, u64 addr);
 /* The same, by the rule that max_map_count is not exceeded.  0 or -ENOMEM. */
 int split_vma(struct mm_struct *mm, struct vm_area_struct *vma, u64 addr);
+/* What [start, end) would be as a continuation of vma (also beyond its end). */
+struct vma_proto vma_proto_of(const struct vm_area_struct *vma, u64 start, u64 end, u64 vm_flags);
 /* The VMA that now contains [p->start, p->end) after merging with neighbours, or NULL: not mergeable. */
 struct vm_area_struct *vma_merge_new(struct mm_struct *mm, const struct vma_proto *p);
 /* vma_merge_new, else a new VMA.  Takes over no file reference (gets its own). */
@@ -37,6 +39,8 @@ struct vm_area_struct *vma_create(struct mm_struct *mm, const struct vma_proto *
 struct vm_area_struct *vma_modify_flags(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end, u64 vm_flags);
 /* Moves an edge of a VMA; offsets follow the start. */
 void vma_set_range(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end);
+/* All its anonymous pages went elsewhere: as if it had never had any. */
+void vma_forget_anon(struct mm_struct *mm, struct vm_area_struct *vma);
 u64 vm_start_gap(const struct vm_area_struct *vma);
 
 /* ---- mm/mm.c ---- */
@@ -64,6 +68,7 @@ bool split_would_fail(struct mm_struct *mm, u64 start, u64 end);
 /* Arguments of munmap.  0 or -EINVAL. */
 int check_munmap(const struct mm_struct *mm, u64 addr, u64 len);
 void mark_busy(struct mm_struct *mm, u64 start, u64 end);
+void clear_busy(struct mm_struct *mm);
 /* Ends a mapping call: mmap_write_end, tlb_finish_mmu, mm_reap. */
 void finish_call(struct mmu_gather *tlb);
 
@@ -76,6 +81,9 @@ u64 calc_vm_prot_bits(u64 prot);
 int mmap_region(struct mmu_gather *tlb, struct vma_proto *p);
 /* Under no lock: faults in what a call promised; errors do not matter. */
 void populate(struct mm_struct *mm, u64 start, u64 end);
+
+/* Page tables left empty in [start, end) go. */
+void free_tables(struct mmu_gather *tlb, u64 start, u64 end);
 
 /* ---- mm/mprotect.c ---- */
 /* Gives the entries of [start, end) the protection of their VMAs, in pieces. */

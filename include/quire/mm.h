@@ -50,7 +50,6 @@ struct guest_abi;
 #define VM_NOHUGEPAGE 0x40000000ul
 #define VM_MERGEABLE 0x80000000ul
 #define VM_DROPPABLE (1ul << 40)
-#define VM_MAYBE_GUARD (1ul << 43) /* ours: guard markers may lie inside */
 
 /* One mapped range.  All fields: mm->lock (writers also mm->mmap_lock). */
 struct vm_area_struct {
@@ -111,6 +110,7 @@ struct mm_struct {
 	u32 nr_moved_vmas;           /* VMAs whose anon_pgoff is not start >> PAGE_SHIFT (after mremap); mm->lock */
 	struct vm_area_struct *moved_vmas; /* and their list; mm->lock */
 	u64 busy_start, busy_end;    /* bytes being unmapped or moved in several pieces; see mm/mm.h; mm->lock */
+	u64 busy2_start, busy2_end;  /* where mremap is moving them to; mm->lock */
 	struct vm_area_struct *spare_vmas; /* (node.start is the link) VMAs in reserve, so that no step fails; mm->lock */
 	u32 nr_spare_vmas;
 	struct vm_area_struct *dead_vmas;  /* unmapped, their last file reference still to be dropped; mm->lock */

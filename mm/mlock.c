@@ -1,0 +1,180 @@
+/*
+ * mlock and its kin: VM_LOCKED on VMAs, the count against RLIMIT_MEMLOCK, and faulting the pages in.
+ *
+ * A page of a locked VMA is kept by reclaim because rmap_walk finds VM_LOCKED on a VMA that maps it; no page list is kept.
+ * Locks: mmap_lock + mm->lock.
+ */
+#include <mm/vma.h>
+
+#define VM_LOCKED_MASK (VM_LOCKED | VM_LOCKONFAULT)
+
+/* Gives [start, end) of vma the lock flags.  0 or -ENOMEM. */
+static int mlock_fixup(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end, u64 lock_flags)
+{
+	u64 old = vma->vm_flags, newflags = (old & ~VM_LOCKED_MASK) | lock_flags;
+	u64 pages = (end - start) >> PAGE_SHIFT;
+	int err;
+
+	if (newflags == old || (old & (VM_SPECIAL | VM_DROPPABLE)))
+		return 0;
+	err = mm_prepare(mm, 2);
+	if (err)
+		return err;
+	if (IS_ERR(vma_modify_flags(mm, vma, start, end, newflags)))
+		return -ENOMEM;
+	if ((newflags & VM_LOCKED) && !(old & VM_LOCKED))
+		mm->locked_vm += pages;
+	else if (!(newflags & VM_LOCKED) && (old & VM_LOCKED))
+		mm->locked_vm -= pages;
+	return 0;
+}
+
+static int apply_range(struct mm_struct *mm, u64 start, u64 len, u64 lock_flags)
+{
+	u64 end = start + len;
+
+	if (end < start)
+		return -EINVAL;
+	while (start < end) {
+		struct vm_area_struct *vma = vma_lookup(mm, start);
+		u64 stop = vma ? MIN(vma_end(vma), end) : 0;
+		int err = vma ? mlock_fixup(mm, vma, start, stop, lock_flags) : -ENOMEM;
+
+		if (err)
+			return err;
+		start = stop;
+		if (txn_should_break())
+			mmap_write_cycle(mm);
+	}
+	return 0;
+}
+
+/* Pages of the range that are locked already. */
+static u64 count_locked(struct mm_struct *mm, u64 start, u64 end)
+{
+	u64 n = 0;
+
+	for (struct vm_area_struct *vma = find_vma(mm, start); vma && vma_start(vma) < end; vma = vma_next(mm, vma))
+		if (vma->vm_flags & VM_LOCKED)
+			n += (MIN(vma_end(vma), end) - MAX(vma_start(vma), start)) >> PAGE_SHIFT;
+	return n;
+}
+
+static bool within_limit(struct mm_struct *mm, u64 start, u64 len)
+{
+	u64 limit = mm->rlim_memlock >> PAGE_SHIFT, pages = (len >> PAGE_SHIFT) + mm->locked_vm;
+
+	if (mm->cap_ipc_lock || pages <= limit)
+		return true;
+	return pages - count_locked(mm, start, start + len) <= limit;
+}
+
+/* What mlock(2) says when the pages cannot be had. */
+static long posix_error(int err)
+{
+	if (err == -EFAULT)
+		return -ENOMEM;
+	return err == -ENOMEM ? -EAGAIN : err;
+}
+
+/* Pages that may not be accessed at all cannot be locked in: Linux says so after locking the VMA. */
+static bool range_inaccessible(struct mm_struct *mm, u64 start, u64 end)
+{
+	bool found = false;
+
+	spin_lock(&mm->lock);
+	for (struct vm_area_struct *vma = find_vma(mm, start); vma && vma_start(vma) < end; vma = vma_next(mm, vma))
+		found |= !vma_is_accessible(vma) && !(vma->vm_flags & (VM_SPECIAL | VM_LOCKONFAULT));
+	spin_unlock(&mm->lock);
+	return found;
+}
+
+long do_mlock(struct mm_struct *mm, u64 addr, u64 len, int flags)
+{
+	u64 start = addr & PAGE_MASK, lock_flags = VM_LOCKED | (flags & MLOCK_ONFAULT ? VM_LOCKONFAULT : 0);
+	int err = -ENOMEM;
+
+	if (flags & ~MLOCK_ONFAULT)
+		return -EINVAL;
+	if (!can_do_mlock(mm))
+		return -EPERM;
+	len = PAGE_ALIGN(len + (addr & ~PAGE_MASK));
+	mmap_write_begin(mm);
+	if (within_limit(mm, start, len))
+		err = apply_range(mm, start, len, lock_flags);
+	mmap_write_end(mm);
+	mm_reap(mm);
+	if (err || !len || (flags & MLOCK_ONFAULT) || !mm->q->hooks.populate)
+		return err;
+	err = mm->q->hooks.populate(mm, start, start + len, true);
+	if (!err && range_inaccessible(mm, start, start + len))
+		err = -EFAULT;
+	return posix_error(err);
+}
+
+long do_munlock(struct mm_struct *mm, u64 addr, u64 len)
+{
+	int err;
+
+	len = PAGE_ALIGN(len + (addr & ~PAGE_MASK));
+	mmap_write_begin(mm);
+	err = apply_range(mm, addr & PAGE_MASK, len, 0);
+	mmap_write_end(mm);
+	mm_reap(mm);
+	return err;
+}
+
+/* Errors for single VMAs are ignored, as Linux does. */
+static void apply_all(struct mm_struct *mm, u64 lock_flags)
+{
+	struct vm_area_struct *vma;
+
+	for (u64 at = 0; (vma = find_vma(mm, at));) {
+		at = vma_end(vma);
+		mlock_fixup(mm, vma, vma_start(vma), at, lock_flags);
+		if (txn_should_break())
+			mmap_write_cycle(mm);
+	}
+}
+
+static void apply_mlockall(struct mm_struct *mm, int flags)
+{
+	u64 lock_flags = VM_LOCKED | (flags & MCL_ONFAULT ? VM_LOCKONFAULT : 0);
+
+	mm->def_flags &= ~VM_LOCKED_MASK;
+	if (flags & MCL_FUTURE)
+		mm->def_flags |= lock_flags;
+	if (flags & MCL_CURRENT)
+		apply_all(mm, lock_flags);
+	else if (!(flags & MCL_FUTURE))
+		apply_all(mm, 0);
+}
+
+long do_mlockall(struct mm_struct *mm, int flags)
+{
+	long err = -ENOMEM;
+
+	if (!flags || (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) || flags == MCL_ONFAULT)
+		return -EINVAL;
+	if (!can_do_mlock(mm))
+		return -EPERM;
+	mmap_write_begin(mm);
+	if (!(flags & MCL_CURRENT) || mm->total_vm <= mm->rlim_memlock >> PAGE_SHIFT || mm->cap_ipc_lock) {
+		apply_mlockall(mm, flags);
+		err = 0;
+	}
+	mmap_write_end(mm);
+	mm_reap(mm);
+	if (!err && (flags & MCL_CURRENT) && !(flags & MCL_ONFAULT))
+		populate(mm, 0, mm->task_size);
+	return err;
+}
+
+long do_munlockall(struct mm_struct *mm)
+{
+	mmap_write_begin(mm);
+	apply_mlockall(mm, 0);
+	mmap_write_end(mm);
+	mm_reap(mm);
+	return 0;
+}
