@@ -7,6 +7,7 @@
 
 s64 sim_leaked_frames(struct quire *q)
 {
+	kmem_reap(q);
 	drain_all_pages(q);
 	return (s64)(sim_of(q)->baseline_free - nr_free_pages(q));
 }
@@ -22,6 +23,7 @@ struct quire *sim_machine_new(const struct sim_config *cfg)
 		exit(99);
 	}
 	sim_set_abort_handler(q, do_mem_abort);
+	kmem_reap(q);
 	drain_all_pages(q);
 	m->baseline_free = nr_free_pages(q);
 	m->leaked = sim_leaked_frames;

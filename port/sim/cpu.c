@@ -212,6 +212,7 @@ static u8 *translate(struct sim_cpu *cpu, struct attempt *a)
 {
 	struct sim_machine *m = sim_of(cpu->q);
 	u64 va = untag(cpu, a->va), pa;
+	u8 *host;
 
 	a->fsc = SIM_FSC_NONE;
 	if (!user_half(va) && va >> 48 != 0xffff) {
@@ -223,13 +224,16 @@ static u8 *translate(struct sim_cpu *cpu, struct attempt *a)
 		a->fsc = FSC_EXTERNAL;
 	if (a->fsc != SIM_FSC_NONE)
 		return NULL;
+	host = m->cfg.host_files && m->token_bytes ? m->token_bytes(m, pa) : NULL;
+	if (!host)
+		host = m->ram + pa;
 	if (!a->unpriv && !a->rmw) {
 		struct sim_utlb_entry *u = &cpu->utlb[a->type][(a->va >> PAGE_SHIFT) % SIM_UTLB_SLOTS];
 
 		u->key = (a->va & PAGE_MASK) | cpu->ugen;
-		u->host = m->ram + (pa & PAGE_MASK);
+		u->host = host - (pa & ~PAGE_MASK);
 	}
-	return m->ram + pa;
+	return host;
 }
 
 /* ---- exceptions ---- */

@@ -142,6 +142,8 @@ void sim_machine_free(struct quire *q)
 		fprintf(stderr, "sim: %lld frames leaked\n", (long long)leaked);
 		abort();
 	}
+	if (m->free_disk)
+		m->free_disk(m);
 	sim_mmu_destroy(m);
 	sim_ctx_end_all(m);
 	sim_unmap(m->ram_map, m->ram_map_bytes);
@@ -162,6 +164,8 @@ u64 port_caps(const struct quire *q)
 		caps |= PORT_CAP_VIRGIN_ZERO;
 	if (c->host_files)
 		caps |= PORT_CAP_HOST_FILES;
+	if (c->tbi0)
+		caps |= PORT_CAP_TBI;
 	if (c->hw_af)
 		caps |= PORT_CAP_HW_AF;
 	if (c->hw_dbm)

@@ -72,6 +72,7 @@ struct sim_signal {
 };
 
 struct sim_mm;
+struct sim_disk;
 struct sim_machine {
 	struct quire *q;
 	struct sim_config cfg;      /* defaults filled in; immutable */
@@ -109,6 +110,10 @@ struct sim_machine {
 	struct sim_signal signals[SIM_MAX_SIGNALS]; /* a ring; signal_lock */
 	struct sim_rng flush_coin;
 	bool ignore_flushes;
+	struct sim_disk *disk;      /* simfs.c; NULL until a file is made */
+	void (*free_disk)(struct sim_machine *m);            /* set with it, as is: */
+	u8 *(*token_bytes)(struct sim_machine *m, u64 pa);   /* host address of a token frame's byte, or NULL */
+	s32 last_pid;               /* process.c; atomic */
 	struct sim_stats stats;     /* atomic */
 	u64 baseline_free;          /* free frames right after boot, lists drained */
 	s64 (*leaked)(struct quire *q); /* set by sim_machine_new: keeps machine.o free of references to the core */
