@@ -9,7 +9,7 @@ FLOORS = ["phys", "kmem", "swap", "mm", "file", "fault", "reclaim", "task", "sys
 # What a freestanding C11 implementation provides (C11 4p6).
 FREESTANDING = {"float.h", "iso646.h", "limits.h", "stdalign.h", "stdarg.h", "stdbool.h", "stddef.h", "stdint.h",
                 "stdnoreturn.h"}
-TEST_FILE = re.compile(r"_(test|bench|model)\.[ch]$|^test_")
+TEST_FILE = re.compile(r"_(test|bench|model)\.[ch]$|^test")
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]')
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-EVERYWHERE = [r"/work/", r"/home/\w+/", r"/tmp/build-\w", "FIX" + "ME", "X" + "XX\\b", "TO" + "DO\\b"]
+EVERYWHERE = [r"/work/", r"/home/\w+/", r"/tmp/build-\w", "FIX" + "ME", "(?<!X)X" + "XX(?!X)", "TO" + "DO\\b"]
 DOCUMENTS = [r"blazing", r"seamless", r"state[- ]of[- ]the[- ]art", r"cutting[- ]edge", r"world[- ]class",
              r"production[- ]ready", r"battle[- ]tested", r"effortless", r"game[- ]chang", r"revolutionary",
              r"simply works", r"just works", r"\bperfect(ly)?\b", r"100 ?% (safe|secure|compatible)"]
