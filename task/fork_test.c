@@ -213,7 +213,7 @@ static void model_write(struct model *m, unsigned i)
 /* A hole and fresh memory in its place: reads zero again. */
 static void model_remap(struct model *m, unsigned i)
 {
-	u64 page = rnd() % PRIVATE_PAGES, n = MIN(1 + rnd() % 12, PRIVATE_PAGES - page);
+	u64 page = rnd() % PRIVATE_PAGES, want = 1 + rnd() % 12, n = MIN(want, PRIVATE_PAGES - page);
 
 	if (rnd() % 2)
 		assert_int_equal(do_munmap(m->mm[i], BASE + page * PAGE_SIZE, n * PAGE_SIZE), 0);
