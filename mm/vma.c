@@ -308,7 +308,7 @@ static void anon_inherit(struct mm_struct *mm, struct vm_area_struct *vma, const
 	vma->anon = p->anon;
 	vma->anon_id = p->anon_id;
 	vma->anon_forked = p->anon_forked;
-	vma->anon_pgoff = p->anon_pgoff + ((vma_start(vma) - p->start) >> PAGE_SHIFT);
+	vma->anon_pgoff = p->anon_pgoff + (u64)((s64)(vma_start(vma) - p->start) >> PAGE_SHIFT);
 	moved_update(mm, vma);
 }
 
