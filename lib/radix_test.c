@@ -1,5 +1,8 @@
 /* The radix tree against a flat array of (index, value) pairs; and every allocation failing in turn. */
 #include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -94,7 +97,7 @@ static void test_model(void **state)
 	u64 seed = sim_seed(20240701), i;
 
 	(void)state;
-	for (i = 0; i < 60000; i++) {
+	for (i = 0; i < 10000; i++) {
 		u64 index = m.n && rnd(&seed) % 3 == 0 ? m.index[rnd(&seed) % m.n] : pick(&seed);
 		void *value = m.n >= MODEL_MAX - 1 || rnd(&seed) % 5 < 2 ? NULL : (void *)(uintptr_t)(rnd(&seed) | 1);
 
