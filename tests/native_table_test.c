@@ -160,6 +160,11 @@ void procfs_fd_dup(int oldfd, int newfd) { dup_from = oldfd; dup_to = newfd; }
 void procfs_refresh(int fd) { (void)fd; }
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
 bool procfs_write(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
+void procfs_follow_exe(int dirfd, char *path, size_t size)
+{
+	if (!strcmp(path, "/proc/self/exe"))
+		snprintf(path, size, "/etc/passwd");
+}
 long procfs_open(int dirfd, const char *path, int flags) { return strcmp(path, "/proc/served") ? PROCFS_NOT_OURS : 77; }
 long procfs_readlink(int dirfd, const char *path, char *buf, size_t size)
 {
@@ -512,6 +517,10 @@ static void test_names_and_structs(void **state)
 	assert_int_equal(G(__NR_stat, path, st), 0);
 	assert_int_equal(((struct stat *)at(st))->st_ino, want.st_ino);
 	assert_int_equal(G(__NR_newfstatat, AT_FDCWD, path, st, 0), 0);
+	assert_int_equal(G(__NR_stat, text(buf, "/proc/self/exe"), st), 0);
+	assert_int_equal(((struct stat *)at(st))->st_ino, want.st_ino);
+	assert_int_equal(G(__NR_newfstatat, AT_FDCWD, buf, st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_true(S_ISLNK(((struct stat *)at(st))->st_mode));
 	assert_int_equal(G(__NR_stat, path, BAD), -EFAULT);
 	assert_int_equal(G(__NR_stat, BAD, st), -EFAULT);
 	assert_int_equal(G(__NR_stat, 0, st), -EFAULT);

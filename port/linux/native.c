@@ -8,6 +8,9 @@
  * No locks are held here; the core is entered only through user_pin() and copies.
  */
 #include "native.h"
+#include "procfs.h"
+#include "x86_64/native_nr.h"
+#include <linux/fcntl.h>
 
 #define OPT_LOG_REFUSED OPT_VERBOSE
 
@@ -92,6 +95,39 @@ static int prepare_vsize(struct native_frame *f, unsigned i)
 	return native_in(f, f->a[i], MIN(MAX(size, 4u), (u32)PAGE_SIZE), &f->h[i]);
 }
 
+static bool follows_links(const struct native_frame *f)
+{
+	if (!(f->call->flags & NF_FOLLOW))
+		return false;
+	if (f->nr == __NR_newfstatat)
+		return !(f->a[3] & AT_SYMLINK_NOFOLLOW);
+	return f->nr != __NR_statx || !(f->a[2] & AT_SYMLINK_NOFOLLOW);
+}
+
+/* /proc/PID/exe of a guest is the host's link to this kernel's loader: the guest's program takes its place. */
+static int follow_exe(struct native_frame *f, unsigned i)
+{
+	size_t n = f->h[i] ? strlen((const char *)f->h[i]) : 0;
+	char *path;
+
+	if (n < 3 || strcmp((const char *)f->h[i] + n - 3, "exe"))
+		return 0;
+	path = native_alloc(f, NATIVE_PATH);
+	if (!path)
+		return -ENOMEM;
+	memcpy(path, (const char *)f->h[i], n + 1);
+	procfs_follow_exe(i && f->call->arg[i - 1].kind == ARG_FD ? (s32)f->a[i - 1] : AT_FDCWD, path, NATIVE_PATH);
+	f->h[i] = (u64)path;
+	return 0;
+}
+
+static int prepare_string(struct native_frame *f, unsigned i)
+{
+	int r = native_string(f, f->a[i], &f->h[i]);
+
+	return r || !follows_links(f) ? r : follow_exe(f, i);
+}
+
 int native_prepare_arg(struct native_frame *f, unsigned i, struct native_arg d)
 {
 	u64 bytes;
@@ -100,7 +136,7 @@ int native_prepare_arg(struct native_frame *f, unsigned i, struct native_arg d)
 	case ARG_FD:
 		return native_check_fd(f->a[i]);
 	case ARG_STR:
-		return native_string(f, f->a[i], &f->h[i]);
+		return prepare_string(f, i);
 	case ARG_IN:
 		return native_in(f, f->a[i], d.size, &f->h[i]);
 	case ARG_OUT:

@@ -22,6 +22,7 @@ enum native_class { NC_UNKNOWN, NC_NONE, NC_BUF, NC_SERVED, NC_REFUSED };
 #define NF_BLOCK 2u  /* may sleep: signals must be able to end it */
 #define NF_EFFECT 4u /* outputs are checked before the call, because it cannot be taken back */
 #define NF_RETRY 8u  /* harmless to repeat: once more after EFAULT */
+#define NF_FOLLOW 16u /* follows links in its path: /proc/PID/exe leads to the guest's program */
 
 /* How the host gets one argument.  `len` is the index of the argument that has the length. */
 enum native_arg_kind {
