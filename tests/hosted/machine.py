@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""A hosted machine as a whole: what it says of itself, out of memory, death of guests and of the supervisor, leftovers.
+
+Environment: QUIRE (the program), QUIRE_LONG=1 (more rounds), KILLS (outside kills, default 150; 1000 when long).
+"""
+import glob
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
+PROGRAMS = os.path.join(os.path.dirname(QUIRE), "tests", "programs")
+LONG = bool(os.environ.get("QUIRE_LONG"))
+KILLS = int(os.environ.get("KILLS", "1000" if LONG else "150"))
+SEED = int(os.environ.get("QUIRE_SEED", "1"))
+
+
+class Failed(Exception):
+    """What a test found wrong."""
+
+
+def expect(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def run(*arguments, timeout=60):
+    """Returns (exit code, stdout, stderr) of `quire run ...`."""
+    try:
+        done = subprocess.run([QUIRE, "run", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"quire run {' '.join(arguments)}: still running after {timeout} s") from error
+    return done.returncode, done.stdout, done.stderr
+
+
+def children(pid):
+    found = []
+    for path in glob.glob(f"/proc/{pid}/task/*/children"):
+        try:
+            with open(path, encoding="ascii") as f:
+                found += [int(p) for p in f.read().split()]
+        except OSError:
+            pass
+    return found
+
+
+def descendants(pid):
+    found, todo = [], [pid]
+    while todo:
+        below = children(todo.pop())
+        found += below
+        todo += below
+    return found
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_gone(pids, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(alive(p) for p in pids):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def mem_total():
+    """MemTotal is what --memory said."""
+    for option, kb in (("64M", 64 << 10), ("1G", 1 << 20), ("300M", 300 << 10)):
+        code, out, errors = run("--memory", option, "--", "cat", "/proc/meminfo")
+        expect(code == 0, f"exit code {code}: {errors}")
+        fields = dict(re.findall(r"^(\S+):\s+(\d+)", out, re.M))
+        expect(int(fields["MemTotal"]) == kb, f"--memory {option}: MemTotal {fields['MemTotal']} kB")
+        expect(0 < int(fields["MemFree"]) <= kb and int(fields["MemAvailable"]) <= kb, f"MemFree {fields['MemFree']} kB")
+
+
+def maps():
+    """/proc/self/maps is the machine's: program, heap, stack, no trace of the kernel's own mappings."""
+    code, out, errors = run("--", "cat", "/proc/self/maps")
+    expect(code == 0, f"exit code {code}: {errors}")
+    for word in ("/cat", "[stack]", "libc.so", "[heap]"):
+        expect(word in out, f"no {word} in maps:\n{out}")
+    starts = [int(line.split("-")[0], 16) for line in out.splitlines()]
+    expect(starts == sorted(starts), "not in order")
+    expect("memfd" not in out and "7e0000000000" not in out, f"the kernel shows:\n{out}")
+    expect(re.fullmatch(r"([0-9a-f]+-[0-9a-f]+ [r-][w-][x-][ps] [0-9a-f]{8,} \S+:\S+ \d+ *[^\n]*\n)+", out), "not in maps' form")
+
+
+def out_of_memory():
+    """Out of memory kills the biggest process, says so in Linux's words, and the others go on."""
+    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
+        code, out, errors = run("--memory", "64M", "--log", log.name, "--", "bash", "-c",
+                                f"{PROGRAMS}/endless_malloc > /dev/null; echo big $?; {PROGRAMS}/hello; echo small $?")
+        said = log.read()
+    expect(code == 0 and "big 137" in out and "hello, world" in out and "small 0" in out, f"{code}: {out} {errors}")
+    expect(re.search(r"Out of memory: Killed process \d+ \(endless_malloc\) total-vm:\d+kB, anon-rss:\d+kB", said),
+           f"the log says: {said[-500:]}")
+
+
+def out_of_memory_many():
+    """The same, ten times over in one machine: nothing leaks."""
+    command = f"for i in 1 2 3 4 5 6 7 8 9 10; do {PROGRAMS}/endless_malloc > /dev/null; echo $?; done; {PROGRAMS}/big_pattern 20"
+    code, out, errors = run("--memory", "64M", "--", "bash", "-c", command, timeout=120)
+    expect(code == 0 and out.count("137") == 10 and "wrong backwards: 0" in out, f"{code}: {out} {errors}")
+
+
+def first_ends_rest_ends():
+    """When the first program ends, the rest ends too."""
+    code, out, _ = run("--", "bash", "-c", "sleep 1000 & echo $!; exit 3")
+    expect(code == 3, f"exit code {code}")
+    expect(wait_gone([int(out)], 1.0), "the background guest lives on")
+
+
+def supervisor_killed():
+    """kill -9 of the supervisor ends every guest within a second."""
+    for _ in range(5):
+        process = subprocess.Popen([QUIRE, "run", "--memory", "128M", "--", "bash", "-c",
+                                    "sleep 1000 & while :; do :; done & echo up; wait"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process.stdout.readline()
+        time.sleep(random.random() * 0.1)
+        guests = descendants(process.pid)
+        expect(len(guests) >= 3, f"only {guests} below the supervisor")
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if not wait_gone(guests, 1.0):
+            left = [p for p in guests if alive(p)]
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            raise Failed(f"guests {left} of {guests} live on")
+
+
+def killed_from_outside():
+    """Guests are killed from outside at random moments; the machine goes on, memory stays right."""
+    random.seed(SEED)
+    process = subprocess.Popen([QUIRE, "run", "--memory", "256M", "--", f"{PROGRAMS}/hammer", "3", str(KILLS)],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    expect(line.startswith("parent "), f"it said {line!r} {process.stderr.read()[:500] if not line else ''}")
+    parent, kills, end = int(line.split()[1]), 0, time.monotonic() + 20 + KILLS * 0.2
+    while process.poll() is None and time.monotonic() < end:
+        victims = children(parent)
+        if victims and kills < KILLS:
+            time.sleep(random.random() * 0.02)
+            try:
+                os.kill(random.choice(victims), signal.SIGKILL)
+                kills += 1
+            except ProcessLookupError:
+                pass
+        time.sleep(0.001)
+    if process.poll() is None:
+        guests = descendants(process.pid)
+        process.kill()
+        process.wait()
+        raise Failed(f"hung after {kills} kills; guests {guests} (seed {SEED})")
+    out, errors = process.communicate()
+    expect(process.returncode != 125, f"the machine ended after {kills} kills: {errors[-500:]} (seed {SEED})")
+    expect(process.returncode == 0, f"exit code {process.returncode} after {kills} kills: {out} {errors[-500:]} (seed {SEED})")
+    print(f"    {kills} kills from outside, none ended the machine")
+
+
+def nothing_left():
+    """A machine that ended leaves no process, no shared memory and no temporary file."""
+    def leftovers():
+        return {p for p in glob.glob("/dev/shm/*") + glob.glob("/tmp/*uire*") + glob.glob("/run/*quire*")
+                if "quire-diff" not in p and "quire-guest" not in p}
+    before = leftovers()
+    process = subprocess.Popen([QUIRE, "run", "--memory", "64M", "--", "bash", "-c", "sleep 0.3; ls / | wc -l"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(0.15)
+    seen = descendants(process.pid)
+    expect(process.wait() == 0 and seen, "it did not run")
+    expect(wait_gone(seen, 1.0), f"processes are left: {[p for p in seen if alive(p)]}")
+    expect(leftovers() <= before, f"left behind: {leftovers() - before}")
+
+
+def two_machines():
+    """Machines beside each other know nothing of each other."""
+    processes = [subprocess.Popen([QUIRE, "run", "--memory", "128M", "--", f"{PROGRAMS}/fork_cow"], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    outs = [p.communicate(timeout=60)[0] for p in processes]
+    expect(all(p.returncode == 0 for p in processes) and len(set(outs)) == 1, f"they differ: {outs}")
+
+
+def interrupted():
+    """SIGINT and SIGTERM at the front end reach the program, and the exit code is the program's."""
+    for sig, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = subprocess.Popen([QUIRE, "run", "--", "sleep", "1000"], stdin=subprocess.DEVNULL)
+        time.sleep(0.3)
+        guests = descendants(process.pid)
+        process.send_signal(sig)
+        try:
+            got = process.wait(5)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise Failed(f"{sig.name} had no effect") from error
+        expect(got in (code, -sig), f"{sig.name}: exit code {got}")
+        expect(wait_gone(guests, 1.0), f"{sig.name}: guests live on")
+
+
+def standard_streams():
+    """Input, output and error are the program's own; a closed pipe is SIGPIPE."""
+    done = subprocess.run([QUIRE, "run", "--", "bash", "-c", "tr a-z A-Z; echo err >&2"], input="some words\n", text=True,
+                          capture_output=True, timeout=30)
+    expect((done.stdout, done.stderr, done.returncode) == ("SOME WORDS\n", "err\n", 0), f"{done}")
+    done = subprocess.run(["bash", "-c", f"{QUIRE} run -- yes | head -1"], capture_output=True, text=True, timeout=30)
+    expect(done.stdout == "y\n", f"{done}")
+
+
+TESTS = [mem_total, maps, standard_streams, out_of_memory, out_of_memory_many, first_ends_rest_ends, interrupted,
+         two_machines, nothing_left, supervisor_killed, killed_from_outside]
+
+
+def main():
+    passed = failed = 0
+    for test in TESTS:
+        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
+            continue
+        try:
+            test()
+            passed += 1
+        except (Failed, subprocess.TimeoutExpired, OSError) as error:
+            failed += 1
+            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
