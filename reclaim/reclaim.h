@@ -16,6 +16,10 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order);
  * worth trying again?  False: a limit said no, or there is nothing to reclaim. */
 bool memory_shortage_relieved(struct quire *q);
 
+/* ---- reclaim/cold.c ---- */
+/* hooks.madvise_cold: the pages of [start, end) will not be needed soon; pageout = try to free them now. */
+void madvise_cold(struct mm_struct *mm, u64 start, u64 end, bool pageout);
+
 /* ---- reclaim/usage.c ---- */
 /* Pages unless noted. */
 struct mm_usage {

@@ -178,6 +178,30 @@ static void test_reclaim_with_failing_writes(void **state)
 	sim_machine_free(q);
 }
 
+static void test_cold_and_pageout(void **state)
+{
+	struct sim_config cfg = { .memory = 16 << 20, .break_percent = 20 };
+	struct quire *q = sim_machine_new(&cfg);
+	size_t bytes = 1 << 20;
+	struct file *f = pattern_file(q, 8, bytes);
+	struct mm_struct *mm = map_file(q, f, bytes, MAP_SHARED);
+
+	touch_all(mm, 8, bytes);
+	put(mm, BASE + 4096, 4242);
+	madvise_cold(mm, BASE, BASE + bytes, false);
+	assert_int_equal(mm->rss[MM_FILEPAGES], 256);
+	assert_int_equal(q->nr_lru_pages[LRU_ACTIVE_FILE], 0);
+	madvise_cold(mm, BASE, BASE + bytes / 2, true);
+	assert_int_equal(mm->rss[MM_FILEPAGES], 128);
+	assert_int_equal(f->mapping->nrpages, 128);
+	assert_true(mm_is_valid(mm));
+	assert_int_equal(get(mm, BASE + 4096), 4242);
+	assert_int_equal(get(mm, BASE + 8192), (8ull << 48) + 1024);
+	mmput(mm);
+	file_put(f);
+	sim_machine_free(q);
+}
+
 /* ---- several threads under pressure ---- */
 
 struct stress {
@@ -414,6 +438,7 @@ int main(void)
 		cmocka_unit_test(test_second_chance),
 		cmocka_unit_test(test_file_larger_than_memory),
 		cmocka_unit_test(test_reclaim_with_failing_writes),
+		cmocka_unit_test(test_cold_and_pageout),
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_badness),
 		cmocka_unit_test(test_report_and_kill),

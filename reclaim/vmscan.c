@@ -169,6 +169,18 @@ static void shrink_lists(struct scan_control *sc)
 	}
 }
 
+u64 reclaim_tail(struct quire *q, u64 pages)
+{
+	struct scan_control sc = { .q = q, .gfp = GFP_KERNEL, .to_reclaim = pages, .budget = 2 * pages };
+
+	/* Twice as many: dirty pages take one step to be written and one to go. */
+	for (u64 steps = 2 * pages; steps && sc.budget && !enough(&sc); steps--) {
+		if (!shrink_one(&sc))
+			break;
+	}
+	return sc.reclaimed;
+}
+
 u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 {
 	struct scan_control sc = { .q = q, .gfp = gfp, .to_reclaim = MAX(SWAP_CLUSTER_MAX, 1u << order) };

@@ -36,6 +36,10 @@ struct reclaim_policy {
 	void (*kept)(struct scan_control *sc, struct folio *folio, enum keep_reason why);
 };
 
+/* ---- reclaim/vmscan.c ---- */
+/* Under no lock: frees up to `pages` of what lies at the end of the inactive list now.  Returns frames freed. */
+u64 reclaim_tail(struct quire *q, u64 pages);
+
 /* ---- reclaim/second_chance.c ---- */
 extern const struct reclaim_policy policy_second_chance;
 

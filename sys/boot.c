@@ -86,6 +86,7 @@ static void init_hooks(struct quire *q)
 	q->hooks.punch_hole = filemap_punch_hole;
 	q->hooks.readahead = filemap_readahead;
 	q->hooks.folio_mark_dirty = folio_mark_dirty;
+	q->hooks.madvise_cold = madvise_cold;
 	q->hooks.lru_add = folio_add_lru;
 	q->hooks.lru_del = folio_del_lru;
 	q->hooks.clear_highpages = clear_highpages;

@@ -1,0 +1,105 @@
+/*
+ * madvise(MADV_COLD) and MADV_PAGEOUT: a program says which pages it will not need soon.
+ *
+ * COLD makes entries old and folios inactive.  PAGEOUT also unmaps file pages that nobody else maps, puts them where
+ * reclaim looks first, and reclaims as many; anonymous pages have nowhere to go without swap.  Pages that others map
+ * too are left alone, as on Linux: their owners did not say so.
+ *
+ * The walk commits after ENTRIES_AT_ONCE entries and goes on by address.  Locks: mm->lock, q->lock inside.
+ */
+#include <file/filemap.h>
+#include <mm/mm.h>
+#include "vmscan.h"
+
+#define ENTRIES_AT_ONCE 128u
+
+struct cold_walk {
+	struct mm_struct *mm;
+	struct mmu_gather tlb;
+	bool pageout;
+	u64 paged_out; /* pages unmapped */
+};
+
+/* To the inactive list; to its end if it should be the next to go. */
+static void deactivate(struct quire *q, struct folio *folio, bool last)
+{
+	struct frame_list *l;
+
+	if (!(folio->f.flags & FF_LRU) || (folio->f.flags & FF_UNEVICTABLE))
+		return;
+	folio_del_lru(q, folio);
+	folio->f.flags &= (u16)~(FF_ACTIVE | FF_REFERENCED);
+	folio_add_lru(q, folio);
+	count_vm_events(q, PGDEACTIVATE, folio_nr_pages(folio));
+	if (!last)
+		return;
+	l = folio_lru_list(q, folio);
+	frame_list_del(q, l, &folio->f);
+	frame_list_add_tail(q, l, &folio->f);
+}
+
+/* Under q->lock and mm->lock. */
+static void cold_entry(struct cold_walk *w, u64 addr, pte_t *slot)
+{
+	struct mm_struct *mm = w->mm;
+	struct quire *q = mm->q;
+	pte_t p = pte_read(slot);
+	struct folio *folio;
+
+	if (!pte_present(p) || pte_special(p) || port_range_pinned(mm, addr, addr + PAGE_SIZE))
+		return;
+	folio = pte_folio(mm, p);
+	if (folio->f.mapcount > folio_nr_pages(folio))
+		return;
+	if (w->pageout && folio->f.type == FRAME_FILE) {
+		if (pte_dirty(p))
+			folio_mark_dirty(folio);
+		set_pte(mm, slot, __pte(0));
+		add_mm_counter(mm, mm_counter(folio), -1);
+		folio_remove_rmap(q, folio, 1);
+		tlb_remove(&w->tlb, addr, 1, pte_pfn(p), 1);
+		w->paged_out++;
+	} else if (pte_young(p)) {
+		set_pte(mm, slot, pte_mkold(p));
+		tlb_remove(&w->tlb, addr, 1, pte_pfn(p), 0);
+	}
+	if (!w->pageout || folio->f.type == FRAME_FILE)
+		deactivate(q, folio, w->pageout);
+}
+
+/* One transaction's worth of [addr, end); returns where to go on. */
+static u64 cold_some(struct cold_walk *w, u64 addr, u64 end)
+{
+	struct quire *q = w->mm->q;
+	struct pt_iter it;
+	unsigned n = 0;
+
+	spin_lock(&w->mm->lock);
+	spin_lock(&q->lock);
+	pt_iter_init(&it, q, w->mm->pgd, addr, end);
+	addr = end;
+	while (pt_iter_next(&it)) {
+		if (n++ == ENTRIES_AT_ONCE || tlb_full(&w->tlb) || txn_should_break()) {
+			addr = it.addr;
+			break;
+		}
+		if (it.level == PT_LAST_LEVEL)
+			cold_entry(w, it.addr, it.slot);
+	}
+	spin_unlock(&q->lock);
+	tlb_flush(&w->tlb);
+	spin_unlock(&w->mm->lock);
+	tlb_finish_mmu(&w->tlb);
+	return addr;
+}
+
+void madvise_cold(struct mm_struct *mm, u64 start, u64 end, bool pageout)
+{
+	struct cold_walk w = { .mm = mm, .pageout = pageout };
+
+	tlb_gather_mmu(&w.tlb, mm);
+	while (start < end)
+		start = cold_some(&w, start, end);
+	if (w.paged_out)
+		reclaim_tail(mm->q, w.paged_out);
+}
