@@ -154,7 +154,7 @@ def killed_from_outside():
     parent, kills, end = int(line.split()[1]), 0, time.monotonic() + 20 + KILLS * 0.2
     while process.poll() is None and time.monotonic() < end:
         victims = children(parent)
-        if victims and kills < KILLS:
+        if victims:
             time.sleep(random.random() * 0.02)
             try:
                 os.kill(random.choice(victims), signal.SIGKILL)
