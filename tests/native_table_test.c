@@ -34,6 +34,7 @@
 #include "procfs.h"
 #include "x86_64/native_nr.h"
 #include "x86_64/regs.h"
+#include "../sys/sys.h"
 
 #define HEADER "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
 #define GUEST 0x200000000000ull
@@ -160,6 +161,7 @@ void procfs_fd_dup(int oldfd, int newfd) { dup_from = oldfd; dup_to = newfd; }
 void procfs_refresh(int fd) { (void)fd; }
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
 bool procfs_write(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
+void sys_getrusage(struct task *t, struct quire_rusage *out) { *out = (struct quire_rusage){ 11, 22, 33 }; }
 void procfs_follow_exe(int dirfd, char *path, size_t size)
 {
 	if (!strcmp(path, "/proc/self/exe"))
@@ -340,9 +342,20 @@ static void test_refusals(void **state)
 	assert_int_equal(G(9999), -ENOSYS);
 }
 
+static bool lists(u64 buf, long bytes, const char *name)
+{
+	long pos;
+
+	for (pos = 0; pos < bytes; pos += *(u16 *)at(buf + (u64)pos + 16))
+		if (!strcmp(at(buf + (u64)pos + 19), name))
+			return true;
+	return false;
+}
+
 static void test_kernel_descriptor_does_not_exist(void **state)
 {
-	int fd = dup2(1, KERNEL_FD);
+	int fd = dup2(1, KERNEL_FD), dir;
+	long n;
 
 	assert_int_equal(fd, KERNEL_FD);
 	assert_int_equal(G(__NR_read, KERNEL_FD, GUEST, 1), -EBADF);
@@ -358,6 +371,10 @@ static void test_kernel_descriptor_does_not_exist(void **state)
 	assert_int_equal(G(__NR_close_range, KERNEL_FD - 3, KERNEL_FD + 3, 0), 0);
 	assert_true(fcntl(KERNEL_FD, F_GETFD) >= 0);
 	assert_int_equal(closed_fd, KERNEL_FD - 3);
+	dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+	n = G(__NR_getdents64, dir, GUEST, 32768);
+	assert_true(n > 0 && lists(GUEST, n, "1") && !lists(GUEST, n, "1021"));
+	close(dir);
 	close(fd);
 }
 
@@ -559,6 +576,9 @@ static void test_clocks_and_ids(void **state)
 	assert_int_equal(G(__NR_clock_gettime, CLOCK_REALTIME, BAD), -EFAULT);
 	assert_int_equal(G(__NR_getresuid, p, p + 4, p + 8), 0);
 	assert_int_equal(*(u32 *)at(p + 4), geteuid());
+	assert_int_equal(G(__NR_getrusage, 0, p), 0);
+	assert_int_equal(((u64 *)at(p))[4], 11);
+	assert_int_equal(((u64 *)at(p))[8], 22);
 	assert_int_equal(G(__NR_sched_getaffinity, 0, 128, p) % 8, 0);
 	assert_true(*(u64 *)at(p));
 	assert_true(G(__NR_getgroups, 64, p) >= 0);

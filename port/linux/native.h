@@ -141,6 +141,8 @@ long native_open_by_handle(struct native_frame *f);
 long native_xattrat(struct native_frame *f);
 long native_mount(struct native_frame *f);
 long native_fsconfig(struct native_frame *f);
+/* native_dir.c */
+long native_getdents(struct native_frame *f);
 /* native_ioctl.c */
 long native_ioctl(struct native_frame *f);
 /* native_wait.c */
@@ -178,5 +180,6 @@ long native_sched_setattr(struct native_frame *f);
 long native_unshare(struct native_frame *f);
 long native_keyctl(struct native_frame *f);
 long native_prctl(struct native_frame *f);
+long native_getrusage(struct native_frame *f);
 
 #endif

@@ -1,10 +1,12 @@
 /*
- * System V and POSIX IPC, capabilities, keys, scheduling attributes, prctl: calls whose argument depends on a command.
+ * System V and POSIX IPC, capabilities, keys, scheduling attributes, usage, prctl: calls whose argument depends on a command.
  * Structure sizes: asm-generic/{sem,msg,shm}buf.h, linux/capability.h, linux/sched/types.h.
  */
 #include "native.h"
 #include "x86_64/native_nr.h"
+#include "../../sys/sys.h"
 #include <linux/prctl.h>
+#include <linux/resource.h>
 
 #define SEMBUF_BYTES 6u
 #define SEM_OPS_MAX 32000u /* SEMOPM's upper bound */
@@ -218,6 +220,31 @@ long native_sched_setattr(struct native_frame *f)
 long native_unshare(struct native_frame *f)
 {
 	return f->a[0] & 0x20000000 /* CLONE_NEWPID */ ? -EPERM : native_issue(f);
+}
+
+/* Times are the host's; what concerns memory is the machine's. */
+long native_getrusage(struct native_frame *f)
+{
+	struct quire_rusage mine;
+	struct rusage *ru;
+	int r = native_outbuf(f, f->a[1], sizeof(*ru), &f->h[1]);
+	long ret;
+
+	if (r)
+		return r;
+	ret = native_issue(f);
+	if (ret)
+		return ret;
+	if (f->a[1] && (s32)f->a[0] != RUSAGE_CHILDREN) {
+		ru = (struct rusage *)f->h[1];
+		sys_getrusage(kproc.task, &mine);
+		ru->ru_maxrss = (__kernel_long_t)mine.maxrss_kb;
+		if ((s32)f->a[0] == RUSAGE_SELF) {
+			ru->ru_minflt = (__kernel_long_t)mine.minflt;
+			ru->ru_majflt = (__kernel_long_t)mine.majflt;
+		}
+	}
+	return native_copy_outs(f);
 }
 
 /* ---- keys ---- */
