@@ -132,5 +132,5 @@ bool mm_is_valid(struct mm_struct *mm)
 	ok = ok && (pgtable_is_valid(&pt, true) || COMPLAIN(mm, "page tables, %llu bytes", (ull)mm->pgtables_bytes));
 	ok = ok && sum_vmas(mm, &s) && entries_are_valid(mm, &s) && sums_agree(mm, &s);
 	spin_unlock(&mm->lock);
-	return ok;
+	return ok || COMPLAIN(mm, "this address space is not valid");
 }

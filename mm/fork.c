@@ -108,6 +108,7 @@ static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
 	add_mm_counter(d->dst, MM_ANONPAGES, 1);
 	p = __pte((p.v & ~PTE_ADDR_MASK) | ((u64)folio_pfn(q, copy) << PAGE_SHIFT));
 	set_pte(d->dst, slot, pte_mkexcl(p));
+	port_tlb_flush_range(d->dst, addr, addr + PAGE_SIZE);
 	return true;
 }
 
@@ -206,12 +207,18 @@ static bool dup_piece(struct dup *d)
 	return done;
 }
 
-/* Shared file pages come back by faults; everything that holds private pages is copied (Linux's vma_needs_copy). */
-static bool needs_copy(const struct vm_area_struct *vma)
+/*
+ * Linux lets shared file pages come back by faults (vma_needs_copy).  Here a fault costs far more than copying an entry, and
+ * a port whose fork carries the translations over (hosted) needs an entry behind each of them, so that rmap finds it.
+ * What the child must not see is flushed from its side instead: the translations it may have inherited go.
+ */
+static bool needs_copy(struct mm_struct *dst, const struct vm_area_struct *vma)
 {
-	if (vma->vm_flags & VM_WIPEONFORK)
+	if (vma->vm_flags & VM_WIPEONFORK) {
+		port_tlb_flush_range(dst, vma_start(vma), vma_end(vma));
 		return false;
-	return vma->anon || (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP));
+	}
+	return true;
 }
 
 static int dup_entries(struct dup *d)
@@ -283,12 +290,14 @@ static int dup_all(struct dup *d)
 
 	while (!err && (vma = find_vma(d->src, at))) {
 		at = vma_end(vma);
-		if (vma->vm_flags & VM_DONTCOPY)
+		if (vma->vm_flags & VM_DONTCOPY) {
+			port_tlb_flush_range(d->dst, vma_start(vma), vma_end(vma));
 			continue;
+		}
 		err = dup_prepare(d);
 		if (!err)
 			err = dup_vma(d, vma);
-		if (!err && needs_copy(vma))
+		if (!err && needs_copy(d->dst, vma))
 			err = dup_entries(d);
 		if (!err && txn_should_break())
 			err = dup_cycle(d);

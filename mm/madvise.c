@@ -267,8 +267,8 @@ static int advise_unguard(struct advice *a)
 /* ---- in ---- */
 static int advise_willneed(struct advice *a)
 {
-	/* Anonymous memory: what is swapped out comes back by faults, one readahead window at a time. */
-	return a->vma->vm_file ? want_file(a) : 0;
+	/* Memory without a file behind it: what is swapped out comes back by faults, a readahead window at a time. */
+	return a->vma->vm_file && !(a->vma->vm_file->mapping->flags & AS_SHMEM) ? want_file(a) : 0;
 }
 
 static int advise_cold(struct advice *a)

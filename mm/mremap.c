@@ -70,7 +70,8 @@ static int check_vma(struct remap *r)
 		return -EINVAL;
 	if ((r->flags & MREMAP_DONTUNMAP) && (vma->vm_flags & (VM_DONTEXPAND | VM_PFNMAP)))
 		return -EINVAL;
-	if (r->old_len > vma_end(vma) - r->addr)
+	/* What is cut off before the move may reach beyond this VMA, what moves may not. */
+	if (MIN(r->old_len, r->new_len) > vma_end(vma) - r->addr)
 		return -EFAULT;
 	if (r->new_len == r->old_len)
 		return 0;
@@ -198,7 +199,7 @@ static void copy_vma(struct remap *r)
 	vma_create(r->mm, &p)->host_private = vma->host_private;
 }
 
-/* MREMAP_DONTUNMAP: the old VMA stays, empty; by convention neither locked nor charged any more. */
+/* MREMAP_DONTUNMAP: the old VMA stays, empty; by convention it is not locked any more. */
 static void leave_empty(struct remap *r)
 {
 	struct mm_struct *mm = r->mm;
@@ -206,9 +207,7 @@ static void leave_empty(struct remap *r)
 
 	if (vma->vm_flags & VM_LOCKED)
 		mm->locked_vm -= vma_pages(vma);
-	if (vma->vm_flags & VM_ACCOUNT)
-		vm_unacct_memory(mm->q, vma_pages(vma));
-	vma->vm_flags &= ~(VM_LOCKED | VM_LOCKONFAULT | VM_ACCOUNT);
+	vma->vm_flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
 	if (vma_start(vma) == r->addr && vma_end(vma) == r->addr + r->old_len)
 		vma_forget_anon(mm, vma);
 }
