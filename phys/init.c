@@ -103,6 +103,16 @@ static void setup_zones(struct quire *q, const struct zone_layout *l)
 	setup_zone(q, ZONE_HIGHMEM, l->lowmem_end, ~0ull, l->lowmem_end != ~0ull);
 }
 
+/* Both flags at once make no sense; Linux warns, we let movable win. */
+static void setup_types(struct quire *q)
+{
+	static const u8 by_flags[4] = { MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE };
+	unsigned i;
+
+	for (i = 0; i < ARRAY_SIZE(by_flags); i++)
+		q->phys.gfp_type[i] = q->phys.mobility_disabled ? MIGRATE_MOVABLE : by_flags[i];
+}
+
 int phys_early_init(struct quire *q)
 {
 	const struct zone_layout *l = q->cfg.zones ? q->cfg.zones : &zone_layout_64;
@@ -124,6 +134,7 @@ int phys_early_init(struct quire *q)
 	q->phys.virgin_flags = q->caps & PORT_CAP_VIRGIN_ZERO ? FF_ZEROED : 0;
 	q->phys.debug = q->cfg.debug_poison || q->cfg.debug_owner;
 	q->phys.mobility_disabled = q->cfg.no_migratetypes || q->phys.nr_frames < MIN_FRAMES_FOR_MOBILITY;
+	setup_types(q);
 	q->cfg.mem_map[0].type = FRAME_RESERVED;
 	q->phys.state = PHYS_EARLY;
 	return 0;

@@ -20,10 +20,8 @@
 /* A thread that cannot fail waits this long between two rounds of reclaim that freed nothing. */
 #define NOFAIL_WAIT_NS 1000000ull
 
-static inline unsigned gfp_zone(const struct quire *q, gfp_t gfp)
+static unsigned gfp_special_zone(const struct quire *q, gfp_t gfp)
 {
-	if (likely(!(gfp & (__GFP_DMA | __GFP_DMA32 | __GFP_HIGHMEM))))
-		return ZONE_NORMAL;
 	if (gfp & __GFP_DMA)
 		return q->phys.zones[ZONE_DMA].configured ? ZONE_DMA : ZONE_NORMAL;
 	if (gfp & __GFP_DMA32)
@@ -34,15 +32,15 @@ static inline unsigned gfp_zone(const struct quire *q, gfp_t gfp)
 	return ZONE_HIGHMEM;
 }
 
+static inline unsigned gfp_zone(const struct quire *q, gfp_t gfp)
+{
+	return likely(!(gfp & (__GFP_DMA | __GFP_DMA32 | __GFP_HIGHMEM))) ? ZONE_NORMAL : gfp_special_zone(q, gfp);
+}
+
 static inline enum migratetype gfp_migratetype(const struct quire *q, gfp_t gfp)
 {
-	gfp_t bits = gfp & (__GFP_MOVABLE | __GFP_RECLAIMABLE);
-
-	if (unlikely(q->phys.mobility_disabled))
-		return MIGRATE_MOVABLE;
-	if (bits & __GFP_MOVABLE)
-		return MIGRATE_MOVABLE;
-	return bits ? MIGRATE_RECLAIMABLE : MIGRATE_UNMOVABLE;
+	_Static_assert(__GFP_MOVABLE == 8 && __GFP_RECLAIMABLE == 16, "gfp_type[] is indexed by these bits");
+	return (enum migratetype)q->phys.gfp_type[gfp >> 3 & 3];
 }
 
 /* Makes a block that left its list the caller's.  Returns what is known about its bytes. */
@@ -298,11 +296,9 @@ static struct frame *alloc_slowpath(struct quire *q, const struct alloc_context 
 
 /* ---- allocation ---- */
 
-/* Slot held: a block of the CPU's list if it has one. */
-static inline struct frame *alloc_from_list(struct quire *q, struct phys_cpu *c, unsigned highest, unsigned pi,
-					    unsigned order, u16 *flags)
+/* Slot held: a block of the CPU's list of a zone if it has one. */
+static inline struct frame *alloc_from_list(struct quire *q, struct per_cpu_pages *pcp, unsigned pi, unsigned order, u16 *flags)
 {
-	struct per_cpu_pages *pcp = &c->pcp[c->cur_zone[highest]];
 	struct frame *f = pcp_pop(q, pcp, pi, order);
 
 	if (likely(f)) {
@@ -312,11 +308,15 @@ static inline struct frame *alloc_from_list(struct quire *q, struct phys_cpu *c,
 	return f;
 }
 
-/* Slot held: fills the CPU's list if a zone is above its low watermark, and takes one. */
+/* Slot held, the preferred zone's list is empty: takes what the last refill brought from a lower zone, or fills a list
+ * from the first zone above its low watermark and takes one. */
 static struct frame *alloc_refill(struct quire *q, const struct alloc_context *ac, struct phys_cpu *c, u16 *flags)
 {
-	struct frame *f;
+	unsigned pi = (unsigned)pcp_order_index(ac->order) * MIGRATE_PCPTYPES + ac->mt;
+	struct frame *f = alloc_from_list(q, &c->pcp[c->cur_zone[ac->highest]], pi, ac->order, flags);
 
+	if (f)
+		return f;
 	spin_lock(&q->lock);
 	f = get_page_from_freelist(q, c, ac, WMARK_LOW);
 	spin_unlock(&q->lock);
@@ -349,7 +349,10 @@ static __attribute__((noinline)) struct frame *alloc_missed(struct quire *q, gfp
 static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(struct quire *q, gfp_t gfp, unsigned order,
 									      void *caller)
 {
+	/* All that can be found out before the slot is locked: the atomic holds up every load after it. */
+	struct ctx *ctx = port_ctx();
 	int oi = pcp_order_index(order);
+	unsigned zi = q->phys.first_zone[gfp_zone(q, gfp)], pi = (unsigned)oi * MIGRATE_PCPTYPES + gfp_migratetype(q, gfp);
 	struct phys_cpu *c = NULL;
 	struct frame *f;
 	u16 flags;
@@ -357,44 +360,48 @@ static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(st
 	if (unlikely(port_should_fail(q, FAIL_PAGE)) && !(gfp & __GFP_NOFAIL))
 		return NULL;
 	if (oi >= 0)
-		c = slot_get(q);
+		c = slot_get(q, ctx);
 	if (unlikely(!c))
 		return alloc_missed(q, gfp, order, caller, NULL);
-	f = alloc_from_list(q, c, gfp_zone(q, gfp), (unsigned)oi * MIGRATE_PCPTYPES + gfp_migratetype(q, gfp), order, &flags);
+	f = alloc_from_list(q, &c->pcp[zi], pi, order, &flags);
 	if (unlikely(!f))
 		return alloc_missed(q, gfp, order, caller, c);
-	spin_unlock(&c->lock);
+	slot_put(ctx, c);
 	return finish_alloc(q, gfp, f, order, flags, caller);
 }
 
-struct frame *alloc_pages_caller(struct quire *q, gfp_t gfp, unsigned order, void *caller)
+__attribute__((noinline)) struct frame *alloc_pages_caller(struct quire *q, gfp_t gfp, unsigned order, void *caller)
 {
 	return alloc_pages_inline(q, gfp, order, caller);
 }
 
+/* Single frames are most of all requests: the compiler makes a path of its own for them. */
 struct frame *alloc_pages(struct quire *q, gfp_t gfp, unsigned order)
 {
-	return alloc_pages_inline(q, gfp, order, __builtin_return_address(0));
+	if (likely(!order))
+		return alloc_pages_inline(q, gfp, 0, __builtin_return_address(0));
+	return alloc_pages_caller(q, gfp, order, __builtin_return_address(0));
 }
 
 /* One locked slot serves as many as its list and one refill give. */
 static unsigned bulk_from_slot(struct quire *q, const struct alloc_context *ac, unsigned n, struct frame **out)
 {
-	struct phys_cpu *c = slot_get(q);
-	unsigned got = 0, i;
+	struct ctx *ctx = port_ctx();
+	struct phys_cpu *c = slot_get(q, ctx);
+	unsigned got = 0, i, zi = q->phys.first_zone[ac->highest];
 	u16 flags[16];
 
 	if (!c)
 		return 0;
 	while (got < n && got < ARRAY_SIZE(flags)) {
-		out[got] = alloc_from_list(q, c, ac->highest, ac->mt, 0, &flags[got]);
+		out[got] = alloc_from_list(q, &c->pcp[zi], ac->mt, 0, &flags[got]);
 		if (!out[got])
 			out[got] = alloc_refill(q, ac, c, &flags[got]);
 		if (!out[got])
 			break;
 		got++;
 	}
-	spin_unlock(&c->lock);
+	slot_put(ctx, c);
 	for (i = 0; i < got; i++)
 		finish_alloc(q, ac->gfp, out[i], 0, flags[i], ac->caller);
 	return got;
@@ -423,25 +430,27 @@ unsigned alloc_pages_bulk(struct quire *q, gfp_t gfp, unsigned n, struct frame *
 
 /* ---- freeing ---- */
 
-static inline bool free_is_sane(const struct quire *q, const struct frame *f, unsigned order)
+/* In this order: a wild pointer must not be followed. */
+static inline bool free_is_sane(const struct quire *q, const struct frame *f, u64 pfn, unsigned order)
 {
-	u64 pfn = (u64)(f - q->cfg.mem_map);
+	const u64 mask = 0xff00 | (u64)(FF_LRU | FF_WRITEBACK) << 16;
 
-	return pfn < q->phys.nr_frames && q->cfg.mem_map + pfn == f && type_in_use(f->type) && f->order == order &&
-	       !(f->flags & (FF_LRU | FF_WRITEBACK)) && !f->mapcount;
+	/* order and flags in one comparison */
+	return likely(pfn < q->phys.nr_frames) && likely(q->cfg.mem_map + pfn == f) && likely(type_in_use(f->type)) &&
+	       likely((*(const u64 *)(const void *)f & mask) == (u64)order << 8) && likely(!f->mapcount);
+}
+
+static __attribute__((noinline)) void wipe_record_slow(struct frame *f)
+{
+	frame_set_counts(f, 0, 0);
+	f->mapping = f->index = f->private = 0;
 }
 
 /* What free records promise: nothing of the owner is left.  Mostly there is nothing to do. */
 static inline void wipe_record(struct frame *f)
 {
-	if (f->head_off)
-		frame_set_counts(f, 0, 0);
-	if (f->mapping)
-		f->mapping = 0;
-	if (f->index)
-		f->index = 0;
-	if (f->private)
-		f->private = 0;
+	if (f->head_off | f->mapping | f->index | f->private)
+		wipe_record_slow(f);
 }
 
 static void free_to_buddy(struct quire *q, struct frame *f, unsigned order, u16 flags)
@@ -455,48 +464,61 @@ static void free_to_buddy(struct quire *q, struct frame *f, unsigned order, u16 
 	spin_unlock(&q->lock);
 }
 
-/* Slot held. */
-static inline void free_to_slot(struct quire *q, struct phys_cpu *c, struct frame *f, unsigned order, u16 flags)
+/* The per-CPU list where a block belongs: found before the slot is locked. */
+static inline unsigned free_list_index(struct quire *q, pfn_t pfn, unsigned order)
 {
-	pfn_t pfn = frame_to_pfn(q, f);
-	unsigned zi = pfn_zone_idx(q, pfn);
+	return (unsigned)pcp_order_index(order) * MIGRATE_PCPTYPES + pageblock_migratetype(q, pfn);
+}
+
+/* Slot held. */
+static inline void free_to_slot(struct quire *q, struct phys_cpu *c, struct frame *f, pfn_t pfn, unsigned zi, unsigned pi,
+				unsigned order, u16 flags)
+{
 	struct per_cpu_pages *pcp = &c->pcp[zi];
 
+	pcp_push(pcp, pi, f, pfn, order, flags);
 	wipe_record(f);
-	pcp_push(q, pcp, (unsigned)pcp_order_index(order) * MIGRATE_PCPTYPES + pageblock_migratetype(q, pfn), f, order,
-		 flags);
 	if (unlikely(pcp->count > pcp->high))
 		pcp_trim(q, c, zi);
 }
 
-static inline __attribute__((always_inline)) void free_pages_inline(struct quire *q, struct frame *f, unsigned order, void *caller)
+static inline __attribute__((always_inline)) void free_pages_inline(struct quire *q, struct frame *f, unsigned order,
+								     void *caller)
 {
+	struct ctx *ctx = port_ctx();
+	u64 pfn = (u64)(f - q->cfg.mem_map);
 	struct phys_cpu *c;
+	unsigned zi, pi;
 	u16 flags;
 
-	if (unlikely(!free_is_sane(q, f, order)))
+	if (unlikely(!free_is_sane(q, f, pfn, order)))
 		bad_free(q, f, order, caller);
 	/* The owner may know that the bytes are zero (a page table, a block given back to the host). */
 	flags = f->flags & FF_ZEROED;
 	if (unlikely(q->phys.debug))
 		flags = debug_free(q, f, order, flags, caller);
-	c = pcp_order_index(order) >= 0 ? slot_get(q) : NULL;
+	zi = pfn_zone_idx(q, (pfn_t)pfn);
+	pi = free_list_index(q, (pfn_t)pfn, order);
+	c = pcp_order_index(order) >= 0 ? slot_get(q, ctx) : NULL;
 	if (likely(c)) {
-		free_to_slot(q, c, f, order, flags);
-		spin_unlock(&c->lock);
+		free_to_slot(q, c, f, (pfn_t)pfn, zi, pi, order, flags);
+		slot_put(ctx, c);
 	} else {
 		free_to_buddy(q, f, order, flags);
 	}
 }
 
-void free_pages_caller(struct quire *q, struct frame *f, unsigned order, void *caller)
+__attribute__((noinline)) void free_pages_caller(struct quire *q, struct frame *f, unsigned order, void *caller)
 {
 	free_pages_inline(q, f, order, caller);
 }
 
 void __free_pages(struct quire *q, struct frame *f, unsigned order)
 {
-	free_pages_inline(q, f, order, __builtin_return_address(0));
+	if (likely(!order))
+		free_pages_inline(q, f, 0, __builtin_return_address(0));
+	else
+		free_pages_caller(q, f, order, __builtin_return_address(0));
 }
 
 /* Slot held: as many as belong on its lists, up to a number that keeps the transaction short. */
@@ -506,15 +528,17 @@ static unsigned bulk_to_slot(struct quire *q, struct phys_cpu *c, unsigned n, st
 
 	for (i = 0; i < n && i < 64; i++) {
 		struct frame *f = frames[i];
+		u64 pfn = (u64)(f - q->cfg.mem_map);
 		u16 flags = f->flags & FF_ZEROED;
 
-		if (unlikely(!free_is_sane(q, f, f->order)))
+		if (unlikely(!free_is_sane(q, f, pfn, f->order)))
 			bad_free(q, f, f->order, caller);
 		if (pcp_order_index(f->order) < 0)
 			break;
 		if (unlikely(q->phys.debug))
 			flags = debug_free(q, f, f->order, flags, caller);
-		free_to_slot(q, c, f, f->order, flags);
+		free_to_slot(q, c, f, (pfn_t)pfn, pfn_zone_idx(q, (pfn_t)pfn), free_list_index(q, (pfn_t)pfn, f->order), f->order,
+			     flags);
 	}
 	return i;
 }
@@ -524,12 +548,13 @@ void free_pages_bulk(struct quire *q, unsigned n, struct frame **frames)
 	void *caller = __builtin_return_address(0);
 
 	while (n) {
-		struct phys_cpu *c = slot_get(q);
+		struct ctx *ctx = port_ctx();
+		struct phys_cpu *c = slot_get(q, ctx);
 		unsigned done = 0;
 
 		if (c) {
 			done = bulk_to_slot(q, c, n, frames, caller);
-			spin_unlock(&c->lock);
+			slot_put(ctx, c);
 		}
 		if (!done) {
 			free_pages_caller(q, frames[0], frames[0]->order, caller);

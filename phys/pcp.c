@@ -19,7 +19,7 @@
 /* Frames given back in one transaction: at most about 60 stores each. */
 #define DRAIN_STEP 64
 
-struct phys_cpu *slot_get_other(struct quire *q, unsigned cpu)
+struct phys_cpu *slot_get_other(struct quire *q, struct ctx *ctx, unsigned cpu)
 {
 	u32 n = q->cfg.nr_cpus, i;
 
@@ -28,7 +28,7 @@ struct phys_cpu *slot_get_other(struct quire *q, unsigned cpu)
 
 		cpu = cpu + 1 == n ? 0 : cpu + 1;
 		c = &q->phys.cpus[cpu];
-		if (spin_trylock(&c->lock))
+		if (ctx_spin_trylock(ctx, &c->lock))
 			return c;
 	}
 	return NULL;
@@ -57,7 +57,7 @@ struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, uns
 		z->nr_free -= 1u << order;
 		set_tails(f, order);
 		frame_set_counts(f, 0, 0);
-		pcp_push(q, pcp, pi, f, order, f->flags & FF_FREE_MASK);
+		pcp_push(pcp, pi, f, frame_to_pfn(q, f), order, f->flags & FF_FREE_MASK);
 		/* More than one block only while that leaves the low watermark alone. */
 		if (!zone_watermark_ok(z, order, z->watermark[WMARK_LOW], zone, 0))
 			break;

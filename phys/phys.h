@@ -189,15 +189,20 @@ static inline unsigned pcp_list_order(unsigned pi)
 	return pi / MIGRATE_PCPTYPES == NR_PCP_ORDERS - 1 ? PMD_ORDER : pi / MIGRATE_PCPTYPES;
 }
 /* The neighbours of a busy slot, one after the other. */
-struct phys_cpu *slot_get_other(struct quire *q, unsigned cpu);
-/* The caller's slot or a neighbour's, locked; NULL if all tried were busy. */
-static inline struct phys_cpu *slot_get(struct quire *q)
+struct phys_cpu *slot_get_other(struct quire *q, struct ctx *ctx, unsigned cpu);
+/* The caller's slot or a neighbour's, locked; NULL if all tried were busy.  ctx: the caller's own. */
+static inline struct phys_cpu *slot_get(struct quire *q, struct ctx *ctx)
 {
 	unsigned cpu = port_cpu();
 	struct phys_cpu *c = &q->phys.cpus[cpu];
 
-	return likely(spin_trylock(&c->lock)) ? c : slot_get_other(q, cpu);
+	return likely(ctx_spin_trylock(ctx, &c->lock)) ? c : slot_get_other(q, ctx, cpu);
 }
+static inline void slot_put(struct ctx *ctx, struct phys_cpu *c)
+{
+	ctx_spin_unlock(ctx, &c->lock);
+}
+
 /* Slot and q->lock held: fills list pi of the zone from the buddy lists and takes the first block off again (its
  * tails are set).  NULL if the zone gave nothing. */
 struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, unsigned pi, u32 alloc_flags);
@@ -222,14 +227,13 @@ static inline struct frame *pcp_pop(struct quire *q, struct per_cpu_pages *pcp, 
 }
 
 /* Slot held.  The record becomes that of a PCP head. */
-static inline void pcp_push(struct quire *q, struct per_cpu_pages *pcp, unsigned pi, struct frame *f, unsigned order,
-			    u16 flags)
+static inline void pcp_push(struct per_cpu_pages *pcp, unsigned pi, struct frame *f, pfn_t pfn, unsigned order, u16 flags)
 {
 	struct pcp_list *l = &pcp->lists[pi];
 
 	frame_set_head(f, FRAME_PCP, (u8)order, flags, 0);
 	frame_set_links(f, l->first, 0);
-	l->first = (pfn_t)(f - q->cfg.mem_map) + 1;
+	l->first = pfn + 1;
 	pcp->count += 1 << order;
 }
 

@@ -76,7 +76,7 @@ void spin_lock(struct spinlock *l)
 }
 
 /* A context that holds something already.  Rare for CPU slots, and kept out of their way. */
-static bool trylock_nested(struct ctx *c, struct spinlock *l)
+static __attribute__((noinline)) bool trylock_nested(struct ctx *c, struct spinlock *l)
 {
 	struct held_lock *h = find_held(c, l);
 
@@ -97,10 +97,9 @@ static bool trylock_nested(struct ctx *c, struct spinlock *l)
 	return false;
 }
 
-/* This and spin_unlock() of the only lock are the hot path of every per-CPU list: no calls, no loops. */
-bool spin_trylock(struct spinlock *l)
+/* This and unlocking of the only lock are the hot path of every per-CPU list: no calls, no loops. */
+bool ctx_spin_trylock(struct ctx *c, struct spinlock *l)
 {
-	struct ctx *c = port_ctx();
 	u32 expected = 0;
 
 	if (unlikely(c->nheld))
@@ -120,6 +119,11 @@ bool spin_trylock(struct spinlock *l)
 	return false;
 }
 
+bool spin_trylock(struct spinlock *l)
+{
+	return ctx_spin_trylock(port_ctx(), l);
+}
+
 /* CPU slots are never waited for, so they have nobody to wake and a plain store frees them. */
 static inline void release_word(struct spinlock *l)
 {
@@ -127,6 +131,14 @@ static inline void release_word(struct spinlock *l)
 		__atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
 	else
 		owner_word_unlock(&l->word);
+}
+
+/* The only lock held, and somebody may wait for it. */
+static __attribute__((noinline)) void unlock_last(struct ctx *c, struct spinlock *l)
+{
+	owner_word_unlock(&l->word);
+	compiler_barrier();
+	WRITE_ONCE(c->nheld, 0);
 }
 
 /* The transaction is over: forget how to undo it, then let others in. */
@@ -144,7 +156,7 @@ static void commit(struct ctx *c)
 	}
 }
 
-static void unlock_nested(struct ctx *c, struct spinlock *l)
+static __attribute__((noinline)) void unlock_nested(struct ctx *c, struct spinlock *l)
 {
 	struct held_lock *h = find_held(c, l);
 
@@ -154,10 +166,8 @@ static void unlock_nested(struct ctx *c, struct spinlock *l)
 		commit(c);
 }
 
-void spin_unlock(struct spinlock *l)
+void ctx_spin_unlock(struct ctx *c, struct spinlock *l)
 {
-	struct ctx *c = port_ctx();
-
 	if (unlikely(c->nheld != 1 || c->held[0].lock != l || c->held[0].depth != 1)) {
 		unlock_nested(c, l);
 		return;
@@ -167,9 +177,18 @@ void spin_unlock(struct spinlock *l)
 	compiler_barrier();
 	WRITE_ONCE(c->log_len, 0);
 	compiler_barrier();
-	release_word(l);
-	compiler_barrier();
-	WRITE_ONCE(c->nheld, 0);
+	if (likely(l->rank == LOCK_RANK_CPU)) {
+		__atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
+		compiler_barrier();
+		WRITE_ONCE(c->nheld, 0);
+		return;
+	}
+	unlock_last(c, l);
+}
+
+void spin_unlock(struct spinlock *l)
+{
+	ctx_spin_unlock(port_ctx(), l);
 }
 
 bool spin_is_held(const struct spinlock *l)

@@ -126,6 +126,9 @@ void spin_lock_init(struct spinlock *l, enum lock_rank rank);
 void spin_lock(struct spinlock *l);
 bool spin_trylock(struct spinlock *l);
 void spin_unlock(struct spinlock *l);
+/* The same for hot paths that have asked port_ctx() already: c must be the caller's own context. */
+bool ctx_spin_trylock(struct ctx *c, struct spinlock *l);
+void ctx_spin_unlock(struct ctx *c, struct spinlock *l);
 /* True if this context holds l (also when only kept until commit). */
 bool spin_is_held(const struct spinlock *l);
 

@@ -90,6 +90,7 @@ struct phys {
 	u8 *pageblock_mt;         /* boot pointer; one byte per pageblock, migrate type ^ MIGRATE_MOVABLE */
 	struct phys_cpu *cpus;    /* boot pointer; cfg.nr_cpus slots */
 	bool mobility_disabled;   /* boot: all types share the movable lists */
+	u8 gfp_type[4];           /* boot: migrate type by __GFP_MOVABLE and __GFP_RECLAIMABLE */
 	bool debug;               /* boot: debug_poison or debug_owner */
 	u16 virgin_flags;         /* boot: FF_ZEROED if never-used frames read as zero */
 	u8 state;                 /* 0, PHYS_EARLY, PHYS_READY */
