@@ -173,12 +173,16 @@ void sim_ctx_break_locks(struct ctx *c)
 	c->log_len = 0;
 }
 
+static __attribute__((noreturn, cold, noinline)) void no_context(void)
+{
+	fprintf(stderr, "sim: core code on a thread without sim_thread_enter()\n");
+	abort();
+}
+
 struct ctx *port_ctx(void)
 {
-	if (unlikely(!current_ctx)) {
-		fprintf(stderr, "sim: core code on a thread without sim_thread_enter()\n");
-		abort();
-	}
+	if (unlikely(!current_ctx))
+		no_context();
 	return current_ctx->ctx;
 }
 

@@ -9,6 +9,7 @@ static void set_plan(struct quire *q, u64 kinds, u64 nth, bool onwards, u32 perc
 	struct sim_fail_plan *p = &sim_of(q)->fail;
 
 	p->kinds = kinds;
+	q->fail_kinds = (u32)kinds;
 	p->nth = nth;
 	p->onwards = onwards;
 	p->percent = percent;

@@ -133,15 +133,10 @@ const struct quire_config *sim_quire_config(struct quire *q)
 void sim_machine_free(struct quire *q)
 {
 	struct sim_machine *m = sim_of(q);
-	s64 leaked = 0;
 
 	sim_thread_enter(q);
-	if (m->cfg.check_leaks && m->leaked && !m->panicked)
-		leaked = m->leaked(q);
-	if (leaked) {
-		fprintf(stderr, "sim: %lld frames leaked\n", (long long)leaked);
+	if (m->cfg.check_leaks && m->nothing_leaked && !m->panicked && !m->nothing_leaked(q))
 		abort();
-	}
 	if (m->free_disk)
 		m->free_disk(m);
 	sim_mmu_destroy(m);

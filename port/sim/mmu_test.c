@@ -734,7 +734,8 @@ static void remap_or_read(struct quire *q, unsigned i, void *arg)
 
 	sim_cpu_switch_mm(cpu, j->e->mm);
 	if (i == 0) {
-		for (n = 0; n < 2000; n++) {
+		/* The others may start late. */
+		for (n = 0; n < 2000 || !__atomic_load_n(&j->right, __ATOMIC_RELAXED); n++) {
 			u64 *old = phys(j->e, (32ull + (n & 1)) << 20), *new = phys(j->e, (32ull + !(n & 1)) << 20);
 
 			*new = 1;

@@ -51,7 +51,7 @@ struct sim_config {
 	bool check_law1;                 /* panic when a live translation changes its frame without a flush */
 	bool check_reuse;                /* panic when a frame is cleared or overwritten while a TLB still holds it */
 
-	bool check_leaks;                /* sim_machine_free panics if frames are missing */
+	bool check_leaks;                /* sim_machine_free aborts if frames or slab objects are missing */
 };
 
 /* ---- machine.c, boot.c ---- */
@@ -64,7 +64,8 @@ struct quire *sim_machine_new(const struct sim_config *cfg);
 const struct quire_config *sim_quire_config(struct quire *q);
 /* Ends the machine and every context on it.  No other thread may be inside. */
 void sim_machine_free(struct quire *q);
-/* Frames in use now beyond those in use right after boot (negative: fewer).  Empties per-CPU lists and caches first. */
+/* Frames in use now beyond those in use right after boot, slabs' included (negative: fewer).  Empties per-CPU lists and
+ * caches first. */
 s64 sim_leaked_frames(struct quire *q);
 
 /* ---- context.c ---- */

@@ -71,6 +71,13 @@ struct sim_signal {
 	int sig;
 };
 
+/* What was in use right after boot. */
+struct sim_baseline {
+	u64 free;                   /* free frames */
+	u64 frames;                 /* used frames that are not slabs' */
+	u64 objects;                /* live slab objects */
+};
+
 struct sim_mm;
 struct sim_disk;
 struct sim_machine {
@@ -115,8 +122,8 @@ struct sim_machine {
 	u8 *(*token_bytes)(struct sim_machine *m, u64 pa);   /* host address of a token frame's byte, or NULL */
 	s32 last_pid;               /* process.c; atomic */
 	struct sim_stats stats;     /* atomic */
-	u64 baseline_free;          /* free frames right after boot, lists drained */
-	s64 (*leaked)(struct quire *q); /* set by sim_machine_new: keeps machine.o free of references to the core */
+	struct sim_baseline baseline;
+	bool (*nothing_leaked)(struct quire *q); /* set by sim_machine_new: keeps machine.o free of references to the core */
 };
 
 void sim_lock_contended(u32 *word);
