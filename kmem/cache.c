@@ -10,11 +10,12 @@
  * Locks: the list of caches and a cache's counts are under q->lock; the layout is immutable.  reap_mutex is held while a
  * cache disappears, so that kmem_reap() may walk the list with q->lock dropped in between.
  */
-#include "slab.h"
+#include <quire/vmalloc.h>
+#include "magazine.h"
 
 #define SLAB_MAX_ORDER 3
 /* A full magazine holds at most this much memory. */
-#define MAGAZINE_BYTES 32768u
+#define MAGAZINE_BYTES 65536u
 
 static unsigned fls32(u32 x) { return x ? 32 - (unsigned)__builtin_clz(x) : 0; }
 
@@ -82,12 +83,15 @@ static u32 magazine_size(const struct kmem_cache *c)
 	return c->flags & SLAB_DEBUG_FLAGS ? 0 : MAX(MIN(MAGAZINE_BYTES / c->size, MAGAZINE_MAX), 2);
 }
 
-/* A cache may keep about a thousandth of memory in full magazines. */
+/* A cache may keep so much of memory in full magazines until somebody reclaims (kmem_reap). */
+#define DEPOT_FRACTION 64u
+#define DEPOT_MAX_BYTES (16u << 20)
+#define DEPOT_MIN_BYTES (64u << 10)
 static u32 depot_limit(const struct quire *q, const struct kmem_cache *c)
 {
-	u64 bytes = MAX(MIN(q->cfg.memory >> 10, 1u << 20), 1u << 16);
+	u64 bytes = MAX(MIN(q->cfg.memory / DEPOT_FRACTION, DEPOT_MAX_BYTES), DEPOT_MIN_BYTES);
 
-	return (u32)MIN(MAX(bytes / ((u64)c->size * MAX(c->mag_size, 1u)), 2), 64);
+	return (u32)MIN(MAX(bytes / ((u64)c->size * MAX(c->mag_size, 1u)), 2), 1024);
 }
 
 static void copy_name(char *to, const char *name)

@@ -7,7 +7,7 @@
  *
  * Locks: none held by the caller; see magazine.c.
  */
-#include "slab.h"
+#include "magazine.h"
 
 #define KMALLOC_LARGE 0x6b6d616c6c6f63ull
 
@@ -21,19 +21,12 @@ static inline unsigned size_class(size_t size)
 	return size <= 192 ? small_class[(size - 1) / 8] : 64 - (unsigned)__builtin_clzll(size - 1) - 1;
 }
 
-static inline enum kmalloc_kind kind_of(gfp_t gfp)
-{
-	if (likely(!(gfp & (__GFP_DMA | __GFP_RECLAIMABLE))))
-		return KMALLOC_NORMAL;
-	return gfp & __GFP_DMA ? KMALLOC_DMA : KMALLOC_RECLAIM;
-}
-
 static unsigned large_order(size_t size)
 {
 	return 64 - (unsigned)__builtin_clzll((size - 1) >> PAGE_SHIFT);
 }
 
-static __attribute__((noinline)) void *alloc_large(struct quire *q, size_t size, gfp_t gfp)
+static void *alloc_large(struct quire *q, size_t size, gfp_t gfp)
 {
 	struct frame *f;
 
@@ -49,13 +42,21 @@ static __attribute__((noinline)) void *alloc_large(struct quire *q, size_t size,
 	return slab_base(q, f);
 }
 
+/* Sizes 0 and above the largest class. */
+static __attribute__((noinline)) void *alloc_odd_size(struct quire *q, size_t size, gfp_t gfp)
+{
+	return size ? alloc_large(q, size, gfp) : ZERO_SIZE_PTR;
+}
+
 static inline void *kmalloc_caller(struct quire *q, size_t size, gfp_t gfp, u64 caller)
 {
-	if (unlikely(size > KMALLOC_MAX_CACHE_SIZE))
-		return alloc_large(q, size, gfp);
-	if (unlikely(!size))
-		return ZERO_SIZE_PTR;
-	return cache_alloc(q, q->kmem.kmalloc[kind_of(gfp)][size_class(size)], gfp, caller);
+	struct kmem_cache **classes = q->kmem.kmalloc[KMALLOC_NORMAL];
+
+	if (unlikely(size - 1 >= KMALLOC_MAX_CACHE_SIZE))
+		return alloc_odd_size(q, size, gfp);
+	if (unlikely(gfp & (__GFP_DMA | __GFP_RECLAIMABLE)))
+		classes = q->kmem.kmalloc[gfp & __GFP_DMA ? KMALLOC_DMA : KMALLOC_RECLAIM];
+	return cache_alloc(q, classes[size_class(size)], gfp, caller);
 }
 
 static __attribute__((noinline)) void free_large(struct quire *q, struct frame *f, const void *p, u64 caller)
@@ -77,15 +78,17 @@ static __attribute__((noinline)) void free_large(struct quire *q, struct frame *
 static inline void kfree_caller(struct quire *q, const void *p, u64 caller)
 {
 	struct frame *s;
+	u64 off;
 
 	if (unlikely(ZERO_OR_NULL_PTR(p)))
 		return;
-	s = kmem_frame(q, p);
+	s = kmem_locate(q, p, &off);
 	if (unlikely(!s || s->type != FRAME_SLAB)) {
 		free_large(q, s, p, caller);
 		return;
 	}
-	check_object(q, NULL, p, caller);
+	if (unlikely(!is_object_start(slab_cache(s), off)))
+		slab_bad_free(q, NULL, p, caller, "Not the start of an object");
 	cache_free(q, slab_cache(s), (void *)(uintptr_t)p, caller);
 }
 

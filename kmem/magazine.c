@@ -15,7 +15,7 @@
  * Invariants: at most one of loaded and prev is neither empty nor full; depot magazines are full.
  * Locks: a slot's magazines belong to the slot; the depot and spare magazines to q->lock.
  */
-#include "slab.h"
+#include "magazine.h"
 
 #define NO_CPU (~0u)
 #define SLOT_TRIES 4
@@ -25,7 +25,7 @@
 
 /* ---- slots ---- */
 
-static __attribute__((noinline)) struct kmem_slot *slot_of_cpu(struct quire *q, struct kmem_cache *c, u32 *cpu)
+static struct kmem_slot *slot_of_cpu(struct quire *q, struct kmem_cache *c, u32 *cpu)
 {
 	u32 nr = q->cfg.nr_cpus, hint = port_cpu(), i;
 
@@ -38,40 +38,21 @@ static __attribute__((noinline)) struct kmem_slot *slot_of_cpu(struct quire *q, 
 	return NULL;
 }
 
-static inline struct kmem_slot *slot_get(struct quire *q, struct kmem_cache *c, u32 *cpu)
+static struct kmem_slot *slot_get(struct quire *q, struct kmem_cache *c, u32 *cpu)
 {
-	u32 own = port_ctx()->id - 1;
+	struct kmem_slot *own = own_slot(c);
 
 	*cpu = NO_CPU;
-	return likely(own < KMEM_OWN_SLOTS) ? &c->slot[own] : slot_of_cpu(q, c, cpu);
+	return own ? own : slot_of_cpu(q, c, cpu);
 }
 
-static inline void slot_put(struct quire *q, u32 cpu)
+static void slot_put(struct quire *q, u32 cpu)
 {
-	if (unlikely(cpu != NO_CPU))
+	if (cpu != NO_CPU)
 		spin_unlock(&q->kmem.cpu[cpu].lock);
 }
 
 /* ---- magazines ---- */
-
-static inline void *magazine_pop(struct magazine *m)
-{
-	u64 n = m->n - 1;
-	void *obj = m->obj[n];
-
-	m->n = n;
-	return obj;
-}
-
-static inline void magazine_push(struct magazine *m, void *obj)
-{
-	u64 n = m->n;
-
-	m->obj[n] = obj;
-	/* The object must lie there before it is counted: we may die in between. */
-	__atomic_signal_fence(__ATOMIC_RELEASE);
-	m->n = n + 1;
-}
 
 static struct magazine *spare_get(struct quire *q)
 {
@@ -137,16 +118,21 @@ static void slot_swap(struct kmem_slot *s)
 
 /* ---- allocation ---- */
 
+/* Without any shared lock: what the slot itself has.  NULL: nothing. */
+static void *slot_pop(struct kmem_slot *s)
+{
+	if (!s)
+		return NULL;
+	if (s->prev && s->prev->n && !(s->loaded && s->loaded->n))
+		slot_swap(s);
+	return s->loaded && s->loaded->n ? magazine_pop(s->loaded) : NULL;
+}
+
 /* Makes the loaded magazine non-empty.  False: out of memory, or no magazine to be had. */
 static bool slot_refill(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, gfp_t gfp)
 {
-	struct magazine *m;
+	struct magazine *m = depot_get(c);
 
-	if (s->prev && s->prev->n) {
-		slot_swap(s);
-		return true;
-	}
-	m = depot_get(c);
 	if (m) {
 		if (s->prev)
 			spare_put(q, s->prev);
@@ -186,16 +172,21 @@ static bool make_room(struct quire *q, struct kmem_cache *c, gfp_t gfp)
 	return true;
 }
 
-static __attribute__((noinline)) void *alloc_slow(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, u32 cpu,
-						   gfp_t gfp, u64 caller)
+static void *alloc_object(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
 {
+	struct kmem_slot *s;
 	unsigned round;
 	void *obj;
+	u32 cpu;
 
 	for (round = 0;; round++) {
-		spin_lock(&q->lock);
-		obj = alloc_locked(q, c, s, gfp, caller);
-		spin_unlock(&q->lock);
+		s = slot_get(q, c, &cpu);
+		obj = slot_pop(s);
+		if (!obj) {
+			spin_lock(&q->lock);
+			obj = alloc_locked(q, c, s, gfp, caller);
+			spin_unlock(&q->lock);
+		}
 		slot_put(q, cpu);
 		if (obj || in_transaction() || !(gfp & __GFP_DIRECT_RECLAIM))
 			return obj;
@@ -203,7 +194,6 @@ static __attribute__((noinline)) void *alloc_slow(struct quire *q, struct kmem_c
 			break;
 		if (!make_room(q, c, gfp))
 			break;
-		s = slot_get(q, c, &cpu);
 	}
 	if (!(gfp & __GFP_NOWARN))
 		quire_log(q, 4, "SLUB: Unable to allocate memory on node -1, gfp=0x%x, cache: %s, object size: %u, order: %u, caller 0x%lx",
@@ -211,31 +201,17 @@ static __attribute__((noinline)) void *alloc_slow(struct quire *q, struct kmem_c
 	return NULL;
 }
 
-static inline void *alloc_object(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
+void *zero_object(const struct kmem_cache *c, void *obj)
 {
-	u32 cpu;
-	struct kmem_slot *s = slot_get(q, c, &cpu);
-	void *obj;
-
-	if (likely(s && s->loaded && s->loaded->n)) {
-		obj = magazine_pop(s->loaded);
-		slot_put(q, cpu);
-		return obj;
-	}
-	return alloc_slow(q, c, s, cpu, gfp, caller);
+	/* Outside a transaction these stores are not logged; nobody else knows the object yet. */
+	return memset(obj, 0, c->object_size);
 }
 
-void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
+void *cache_alloc_slow(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
 {
-	void *obj;
+	void *obj = alloc_object(q, c, gfp, caller);
 
-	if (unlikely(port_should_fail(q, FAIL_SLAB)) && !(gfp & __GFP_NOFAIL))
-		return NULL;
-	obj = alloc_object(q, c, gfp, caller);
-	/* Outside a transaction these stores are not logged; nobody else knows the object yet. */
-	if (unlikely(gfp & __GFP_ZERO) && obj)
-		memset(obj, 0, c->object_size);
-	return obj;
+	return obj && gfp & __GFP_ZERO ? zero_object(c, obj) : obj;
 }
 
 /* ---- freeing ---- */
@@ -245,10 +221,6 @@ static bool slot_make_space(struct quire *q, struct kmem_cache *c, struct kmem_s
 {
 	struct magazine *m;
 
-	if (s->prev && s->prev->n < c->mag_size) {
-		slot_swap(s);
-		return true;
-	}
 	if (s->prev && c->depot_n >= c->depot_max) {
 		magazine_flush(q, c, s->prev);
 		slot_swap(s);
@@ -264,47 +236,47 @@ static bool slot_make_space(struct quire *q, struct kmem_cache *c, struct kmem_s
 	return true;
 }
 
-static __attribute__((noinline)) void free_slow(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, u32 cpu,
-						void *obj, u64 caller)
+/* Without any shared lock.  False: the slot is full. */
+static bool slot_push(struct kmem_cache *c, struct kmem_slot *s, void *obj)
 {
-	spin_lock(&q->lock);
-	if (s && c->mag_size && slot_make_space(q, c, s))
-		magazine_push(s->loaded, obj);
-	else
-		slab_give_locked(q, c, obj, caller);
-	spin_unlock(&q->lock);
-	slot_put(q, cpu);
+	if (!s)
+		return false;
+	if (s->prev && s->prev->n < c->mag_size && !(s->loaded && s->loaded->n < c->mag_size))
+		slot_swap(s);
+	if (!s->loaded || s->loaded->n >= c->mag_size)
+		return false;
+	magazine_push(s->loaded, obj);
+	return true;
 }
 
-/* In debug builds every free looks whether the object already lies in the magazine that it would go to. */
-static void check_not_cached(struct quire *q, struct kmem_cache *c, const struct kmem_slot *s, void *obj, u64 caller)
+bool slot_has_object(const struct kmem_slot *s, const void *obj)
 {
-#ifdef QUIRE_DEBUG
-	const struct magazine *m[2] = { s ? s->loaded : NULL, s ? s->prev : NULL };
+	const struct magazine *m[2] = { s->loaded, s->prev };
 	u64 i, j;
 
 	for (j = 0; j < 2; j++)
 		for (i = 0; m[j] && i < m[j]->n; i++)
 			if (m[j]->obj[i] == obj)
-				slab_bad_free(q, c, obj, caller, "Object already free");
-#else
-	if (unlikely(s && s->loaded && s->loaded->n && s->loaded->obj[s->loaded->n - 1] == obj))
-		slab_bad_free(q, c, obj, caller, "Object already free");
-#endif
+				return true;
+	return false;
 }
 
-void cache_free(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
+void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
 {
 	u32 cpu;
 	struct kmem_slot *s = slot_get(q, c, &cpu);
 
-	check_not_cached(q, c, s, obj, caller);
-	if (likely(s && s->loaded && s->loaded->n < c->mag_size)) {
-		magazine_push(s->loaded, obj);
-		slot_put(q, cpu);
-		return;
+	if (s && s->loaded)
+		check_not_cached(q, c, s, obj, caller);
+	if (!slot_push(c, s, obj)) {
+		spin_lock(&q->lock);
+		if (s && c->mag_size && slot_make_space(q, c, s))
+			magazine_push(s->loaded, obj);
+		else
+			slab_give_locked(q, c, obj, caller);
+		spin_unlock(&q->lock);
 	}
-	free_slow(q, c, s, cpu, obj, caller);
+	slot_put(q, cpu);
 }
 
 /* ---- draining ---- */

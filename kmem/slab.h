@@ -38,16 +38,27 @@ static inline char *slab_base(const struct quire *q, const struct frame *s)
 {
 	return (char *)q->cfg.direct_map + ((u64)(s - q->cfg.mem_map) << PAGE_SHIFT);
 }
-/* The head record of the block that contains p, or NULL if p is no address of this machine's RAM. */
-static inline struct frame *kmem_frame(const struct quire *q, const void *p)
+/* The head record of the block that contains p and p's offset in the block; NULL if p is no address of this machine's RAM. */
+static inline struct frame *kmem_locate(const struct quire *q, const void *p, u64 *off)
 {
-	u64 off = (u64)(uintptr_t)p - (u64)(uintptr_t)q->cfg.direct_map;
+	u64 at = (u64)(uintptr_t)p - (u64)(uintptr_t)q->cfg.direct_map;
 	struct frame *f;
 
-	if (unlikely(off >= q->cfg.memory))
+	if (unlikely(at >= q->cfg.memory))
 		return NULL;
-	f = &q->cfg.mem_map[off >> PAGE_SHIFT];
-	return unlikely(f->type == FRAME_TAIL) ? f - f->head_off : f;
+	f = &q->cfg.mem_map[at >> PAGE_SHIFT];
+	*off = at & (PAGE_SIZE - 1);
+	if (f->type == FRAME_TAIL) {
+		*off += (u64)f->head_off << PAGE_SHIFT;
+		f -= f->head_off;
+	}
+	return f;
+}
+static inline struct frame *kmem_frame(const struct quire *q, const void *p)
+{
+	u64 off;
+
+	return kmem_locate(q, p, &off);
 }
 /* Number of the object that contains byte off of a slab. */
 static inline u32 obj_index(const struct kmem_cache *c, u64 off) { return (u32)(off * c->reciprocal >> 40); }
@@ -66,10 +77,7 @@ bool slab_object_is_free_locked(struct quire *q, struct kmem_cache *c, struct fr
 /* Frees empty slabs until `keep` are left; returns frames freed.  Stops early when the transaction should end. */
 u64 slab_free_empty_locked(struct quire *q, struct kmem_cache *c, u64 keep);
 
-/* ---- magazine.c ---- */
-void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller);
-/* obj has passed check_object(). */
-void cache_free(struct quire *q, struct kmem_cache *c, void *obj, u64 caller);
+/* ---- magazine.c; the fast path is in magazine.h ---- */
 /* Empties depots and the slots that nobody may be using; with all, every slot. */
 void magazine_drain(struct quire *q, struct kmem_cache *c, bool all);
 u64 magazine_count_locked(struct quire *q, struct kmem_cache *c, bool slots);
@@ -100,19 +108,24 @@ void slab_report(struct quire *q, struct kmem_cache *c, struct frame *s, const v
 void slab_bad_free(struct quire *q, struct kmem_cache *c, const void *p, u64 caller, const char *what)
 	__attribute__((noreturn, cold));
 
+/* Is byte off of slab s the start of an object? */
+static inline bool is_object_start(const struct kmem_cache *c, u64 off)
+{
+	off -= c->left;
+	return (u64)obj_index(c, off) * c->size == off;
+}
+
 /* Head record of the slab that obj was cut from; ends the machine if obj is no object of cache c (NULL: any cache). */
 static inline struct frame *check_object(struct quire *q, struct kmem_cache *c, const void *obj, u64 caller)
 {
-	struct frame *s = kmem_frame(q, obj);
 	u64 off;
+	struct frame *s = kmem_locate(q, obj, &off);
 
 	if (unlikely(!s || s->type != FRAME_SLAB))
 		slab_bad_free(q, c, obj, caller, "Not a slab object");
 	if (unlikely(c && slab_cache(s) != c))
 		slab_bad_free(q, c, obj, caller, "Wrong slab cache");
-	c = slab_cache(s);
-	off = (u64)((const char *)obj - slab_base(q, s)) - c->left;
-	if (unlikely((u64)obj_index(c, off) * c->size != off))
+	if (unlikely(!is_object_start(slab_cache(s), off)))
 		slab_bad_free(q, c, obj, caller, "Not the start of an object");
 	return s;
 }

@@ -84,9 +84,16 @@ struct quire {
 	char log_buf[QUIRE_DMESG_BYTES];
 
 	void *port_data;                 /* port's own */
+	u32 fail_kinds;                  /* BIT(FAIL_*) that port_should_fail() wants to be asked about; set by the port */
 	bool trace_faults;
 	struct fault_trace trace;        /* last fault when trace_faults (single-threaded lab only) */
 };
+
+/* port_should_fail() for hot paths: one load when the port has no plan. */
+static inline bool should_fail(struct quire *q, unsigned kind)
+{
+	return unlikely(q->fail_kinds & BIT(kind)) && port_should_fail(q, kind);
+}
 
 /* ---- core/boot (sys/boot.c) ---- */
 /* Brings a zeroed struct quire up: phys, kmem, caches, hooks.  0 or negative errno with a reason logged. */

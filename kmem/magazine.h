@@ -1,0 +1,85 @@
+/*
+ * The fast path of every slab allocation: one look at the loaded magazine of the context's own slot.  No lock, no call, no
+ * loop; whatever does not fit goes to magazine.c, where the design is explained.
+ */
+#ifndef QUIRE_KMEM_MAGAZINE_H
+#define QUIRE_KMEM_MAGAZINE_H
+#include "slab.h"
+
+/* ---- magazine.c ---- */
+void *cache_alloc_slow(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller);
+void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 caller);
+/* Zeroes an object that has just been allocated; returns it. */
+void *zero_object(const struct kmem_cache *c, void *obj);
+/* Debug builds look at every free whether the object lies in one of the slot's magazines already. */
+bool slot_has_object(const struct kmem_slot *s, const void *obj);
+
+static inline void *magazine_pop(struct magazine *m)
+{
+	u64 n = m->n - 1;
+	void *obj = m->obj[n];
+
+	m->n = n;
+	return obj;
+}
+
+static inline void magazine_push(struct magazine *m, void *obj)
+{
+	u64 n = m->n;
+
+	m->obj[n] = obj;
+	/* The object must lie there before it is counted: we may die in between. */
+	__atomic_signal_fence(__ATOMIC_RELEASE);
+	m->n = n + 1;
+}
+
+/* The slot that only this context uses, or NULL. */
+static inline struct kmem_slot *own_slot(struct kmem_cache *c)
+{
+	u32 own = port_ctx()->id - 1;
+
+	return likely(own < KMEM_OWN_SLOTS) ? &c->slot[own] : NULL;
+}
+
+static inline void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
+{
+	struct kmem_slot *s;
+	void *obj;
+
+	if (should_fail(q, FAIL_SLAB) && !(gfp & __GFP_NOFAIL))
+		return NULL;
+	s = own_slot(c);
+	if (unlikely(!s || !s->loaded || !s->loaded->n))
+		return cache_alloc_slow(q, c, gfp, caller);
+	obj = magazine_pop(s->loaded);
+	return unlikely(gfp & __GFP_ZERO) ? zero_object(c, obj) : obj;
+}
+
+static inline void check_not_cached(struct quire *q, struct kmem_cache *c, const struct kmem_slot *s, void *obj, u64 caller)
+{
+#ifdef QUIRE_DEBUG
+	bool cached = slot_has_object(s, obj);
+#else
+	/* The plainest of double frees costs one comparison. */
+	bool cached = s->loaded->n && s->loaded->obj[s->loaded->n - 1] == obj;
+#endif
+	if (unlikely(cached))
+		slab_bad_free(q, c, obj, caller, "Object already free");
+}
+
+/* obj has passed check_object(). */
+static inline void cache_free(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
+{
+	struct kmem_slot *s = own_slot(c);
+
+	if (unlikely(!s || !s->loaded)) {
+		cache_free_slow(q, c, obj, caller);
+		return;
+	}
+	check_not_cached(q, c, s, obj, caller);
+	if (likely(s->loaded->n < c->mag_size))
+		magazine_push(s->loaded, obj);
+	else
+		cache_free_slow(q, c, obj, caller);
+}
+#endif
