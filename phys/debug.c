@@ -70,17 +70,20 @@ static void owner_free(struct quire *q, const struct frame *f, unsigned order, v
 	spin_unlock(&q->lock);
 }
 
+/* A block fell into pieces: each has the owner that the whole had. */
 void debug_split(struct quire *q, struct frame *f, unsigned order)
 {
 	struct phys_owner *o = q->phys.owners + frame_to_pfn(q, f);
-	u32 i;
+	u32 i, pieces = 0;
 
 	if (!q->cfg.debug_owner)
 		return;
 	spin_lock(&q->lock);
-	for (i = 1; i < 1u << order; i++)
+	for (i = 0; i < 1u << order; i += 1u << f[i].order) {
 		o[i].alloc_site = o->alloc_site;
-	q->phys.sites[o->alloc_site].live_blocks += (1u << order) - 1;
+		pieces++;
+	}
+	q->phys.sites[o->alloc_site].live_blocks += pieces - 1;
 	spin_unlock(&q->lock);
 }
 

@@ -38,18 +38,33 @@ void folio_put(struct quire *q, struct folio *folio, u32 n)
 	free_pages_caller(q, f, f->order, __builtin_return_address(0));
 }
 
-void split_page(struct quire *q, struct frame *f, unsigned order)
+/* Turns the first `used` frames of a block into single ones and the rest into the largest aligned blocks. */
+static void split_block(struct quire *q, struct frame *f, unsigned order, u32 used)
 {
-	u32 i;
+	u32 i, size = 1u << order;
+	u8 type = f->type;
+	u16 flags = f->flags;
 
-	BUG_ON(!type_in_use(f->type) || f->order != order);
-	for (i = 1; i < 1u << order; i++) {
-		frame_set_head(f + i, f->type, 0, f->flags, 1);
+	for (i = 0; i < used; i++) {
+		frame_set_head(f + i, type, 0, flags, 1);
 		frame_set_counts(f + i, 0, 0);
 	}
-	f->order = 0;
+	while (i < size) {
+		unsigned o = (unsigned)__builtin_ctz(i);
+
+		frame_set_head(f + i, type, (u8)o, flags, 1);
+		frame_set_counts(f + i, 0, 0);
+		set_tails(f + i, o);
+		i += 1u << o;
+	}
 	if (unlikely(q->phys.debug))
 		debug_split(q, f, order);
+}
+
+void split_page(struct quire *q, struct frame *f, unsigned order)
+{
+	BUG_ON(!type_in_use(f->type) || f->order != order);
+	split_block(q, f, order, 1u << order);
 }
 
 void *__get_free_pages(struct quire *q, gfp_t gfp, unsigned order)
@@ -96,7 +111,7 @@ static unsigned get_order(size_t size)
 void *alloc_pages_exact(struct quire *q, size_t size, gfp_t gfp)
 {
 	unsigned order = get_order(size);
-	u32 used = (u32)(PAGE_ALIGN(size) >> PAGE_SHIFT), i;
+	u32 used = (u32)(PAGE_ALIGN(size) >> PAGE_SHIFT), i, next;
 	struct frame *f;
 
 	if (!size || order > MAX_ORDER)
@@ -104,9 +119,11 @@ void *alloc_pages_exact(struct quire *q, size_t size, gfp_t gfp)
 	f = alloc_pages_caller(q, gfp & ~__GFP_HIGHMEM, order, __builtin_return_address(0));
 	if (!f)
 		return NULL;
-	split_page(q, f, order);
-	for (i = used; i < 1u << order; i++)
-		free_pages_caller(q, f + i, 0, __builtin_return_address(0));
+	split_block(q, f, order, used);
+	for (i = used; i < 1u << order; i = next) {
+		next = i + (1u << f[i].order);
+		free_pages_caller(q, f + i, f[i].order, __builtin_return_address(0));
+	}
 	return frame_address(q, f);
 }
 

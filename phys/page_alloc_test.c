@@ -150,6 +150,25 @@ static void bulk(void **state)
 	finish(q, before);
 }
 
+static void counts_for_vmstat(void **state)
+{
+	struct quire *q = boot(&(struct sim_config){ .nr_cpus = 2 });
+	u64 before = nr_free_pages(q), pgalloc[MAX_NR_ZONES], allocs, pgfree;
+	struct frame *a = alloc_pages(q, GFP_KERNEL, 3), *b = alloc_pages(q, GFP_KERNEL, 6);
+
+	sim_thread_set_cpu(1);
+	__free_pages(q, a, 3);
+	a = alloc_page(q, GFP_KERNEL | __GFP_DMA);
+	phys_alloc_counts(q, pgalloc, &allocs, &pgfree);
+	assert_int_equal(allocs, 3);
+	assert_int_equal(pgalloc[ZONE_DMA], 1);
+	assert_int_equal(pgalloc[ZONE_DMA32], 8 + 64);
+	assert_int_equal(pgfree, 8);
+	__free_pages(q, a, 0);
+	__free_pages(q, b, 6);
+	finish(q, before);
+}
+
 static struct folio *deleted_from_lru;
 static void note_lru_del(struct quire *q, struct folio *folio)
 {
@@ -523,6 +542,7 @@ int main(void)
 		cmocka_unit_test(merging_keeps_zero_only_if_both_halves_are),
 		cmocka_unit_test(addresses_and_exact_sizes),
 		cmocka_unit_test(bulk),
+		cmocka_unit_test(counts_for_vmstat),
 		cmocka_unit_test(folio_references),
 		cmocka_unit_test(zones_by_flag),
 		cmocka_unit_test(watermarks_keep_reserves),

@@ -178,3 +178,19 @@ void zone_alloc_counts(struct quire *q, unsigned zone, u64 *events, u64 *pages)
 		}
 	}
 }
+
+void phys_alloc_counts(struct quire *q, u64 pgalloc[MAX_NR_ZONES], u64 *allocs, u64 *pgfree)
+{
+	u64 managed = 0, handed_out = 0, events;
+	unsigned i;
+
+	*allocs = 0;
+	for (i = 0; i < MAX_NR_ZONES; i++) {
+		zone_alloc_counts(q, i, &events, &pgalloc[i]);
+		*allocs += events;
+		handed_out += pgalloc[i];
+		managed += q->phys.zones[i].managed;
+	}
+	/* What was handed out and is not in use now has come back. */
+	*pgfree = handed_out - (managed - nr_free_pages(q));
+}

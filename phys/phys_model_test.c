@@ -243,6 +243,23 @@ static void op_bulk_free(struct model *m)
 	free_pages_bulk(m->q, n, f);
 }
 
+/* A size that is no power of two: single frames to the model. */
+static void op_exact(struct model *m)
+{
+	unsigned i, n = 1 + (unsigned)rnd(m, 70);
+	struct frame *f;
+	void *p;
+
+	if (m->n + n > MAX_BLOCKS)
+		return;
+	p = alloc_pages_exact(m->q, n * PAGE_SIZE - rnd(m, PAGE_SIZE), GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
+	if (!p)
+		return;
+	f = virt_to_frame(m->q, p);
+	for (i = 0; i < n; i++)
+		model_add(m, f + i, 0, GFP_KERNEL | __GFP_ZERO);
+}
+
 static void step(struct model *m)
 {
 	u64 r = rnd(m, 1000);
@@ -257,6 +274,8 @@ static void step(struct model *m)
 		op_bulk(m);
 	else if (r < 36)
 		op_bulk_free(m);
+	else if (r < 39)
+		op_exact(m);
 	else if (rnd(m, 100) < m->bias)
 		op_alloc(m);
 	else

@@ -118,6 +118,8 @@ void __free_pages(struct quire *q, struct frame *f, unsigned order);
 void *__get_free_pages(struct quire *q, gfp_t gfp, unsigned order);
 void *get_zeroed_page(struct quire *q, gfp_t gfp);
 void free_pages(struct quire *q, void *addr, unsigned order);
+/* Whole pages, not rounded up to a power of two; each is a block of order 0 afterwards, so giving back very many inside one
+ * transaction is not for a short log. */
 void *alloc_pages_exact(struct quire *q, size_t size, gfp_t gfp);
 void free_pages_exact(struct quire *q, void *addr, size_t size);
 /* Fills out[0..n) with order-0 frames, returns how many it got. */
@@ -157,6 +159,9 @@ struct frame *frame_list_pop(struct quire *q, struct frame_list *l);            
 /* ---- figures ---- */
 u64 nr_free_pages(struct quire *q);
 u64 totalram_pages(struct quire *q);
+/* For /proc/vmstat, any context: frames ever handed out by zone (pgalloc_*), allocations (numa_hit), frames ever given
+ * back (pgfree).  Counted for each CPU, so not in q->vm_events. */
+void phys_alloc_counts(struct quire *q, u64 pgalloc[MAX_NR_ZONES], u64 *allocs, u64 *pgfree);
 /* Moves every per-CPU list back into the buddy lists, so that blocks can merge. */
 void drain_all_pages(struct quire *q);
 bool phys_is_valid(struct quire *q); /* walks everything; reports what is wrong through quire_log */
