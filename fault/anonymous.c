@@ -47,11 +47,14 @@ static unsigned anon_order(const struct vm_fault *vmf)
 	return 0;
 }
 
-static void count_anon(struct vm_fault *vmf, unsigned order)
+/* Maps the folio and counts what it was. */
+static void install_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
 {
 	struct quire *q = vmf->q;
+	unsigned order = folio_order(folio);
 
 	spin_lock(&q->lock);
+	map_new_anon(vmf, folio, base);
 	count_vm_event(q, !order ? QFAULT_ANON_4K : order <= 2 ? QFAULT_ANON_16K :
 			  order <= CONT_PTE_ORDER ? QFAULT_ANON_64K : QFAULT_ANON_2M);
 	if (order >= PMD_ORDER)
@@ -65,8 +68,7 @@ static enum vm_fault_reason map_small(struct vm_fault *vmf)
 
 	if (unlikely(!folio))
 		return fault_retry(vmf, NEED_MEMORY);
-	map_new_anon(vmf, folio, vmf->address);
-	count_anon(vmf, 0);
+	install_anon(vmf, folio, vmf->address);
 	return VM_FAULT_DONE;
 }
 
@@ -78,8 +80,7 @@ static bool map_spare(struct vm_fault *vmf)
 
 	if (!order || !order_fits(vmf, order) || !spare_for(vmf, base, order, SPARE_CLEAR))
 		return false;
-	map_new_anon(vmf, spare_take(vmf), base);
-	count_anon(vmf, order);
+	install_anon(vmf, spare_take(vmf), base);
 	return true;
 }
 

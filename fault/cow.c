@@ -61,22 +61,27 @@ static void make_span_exclusive(struct vm_fault *vmf, struct folio *folio, const
 	}
 }
 
-static bool wp_can_reuse(struct vm_fault *vmf, struct folio *folio)
+/* Are all references of the folio entries of this mm?  Then they become exclusive. */
+static bool make_exclusive(struct vm_fault *vmf, struct folio *folio)
 {
-	struct folio_span s;
+	struct folio_span s = { vmf->address, vmf->address + PAGE_SIZE, 1 };
 	bool sole;
 
-	if (folio->f.type != FRAME_ANON)
-		return false;
-	if (pte_excl(vmf->orig))
-		return true;
-	s = find_span(vmf, folio);
+	if (folio_order(folio))
+		s = find_span(vmf, folio);
 	spin_lock(&vmf->q->lock);
 	sole = folio->f.refcount == s.mapped && folio->f.mapcount == s.mapped;
 	spin_unlock(&vmf->q->lock);
 	if (sole)
 		make_span_exclusive(vmf, folio, &s);
 	return sole;
+}
+
+static bool wp_can_reuse(struct vm_fault *vmf, struct folio *folio)
+{
+	if (folio->f.type != FRAME_ANON)
+		return false;
+	return pte_excl(vmf->orig) || make_exclusive(vmf, folio);
 }
 
 static enum vm_fault_reason wp_page_reuse(struct vm_fault *vmf)
@@ -107,22 +112,23 @@ static enum vm_fault_reason wp_page_shared(struct vm_fault *vmf, struct folio *f
 
 /* ---- copy ---- */
 
-/* Clears n entries from base on, which map folio (NULL: the zero page), and flushes them. */
-static void replace_begin(struct vm_fault *vmf, u64 base, u32 n, struct folio *folio)
+/* The n entries from base on, which map old (NULL: the zero page), are cleared and flushed, and lead to copy then. */
+static void replace_pages(struct vm_fault *vmf, u64 base, struct folio *old, struct folio *copy)
 {
+	u32 n = folio_nr_pages(copy);
 	pfn_t pfn = pte_pfn(pte_read(slot_at(vmf, base)));
-	u32 i;
 
-	for (i = 0; i < n; i++)
-		set_pte(vmf->mm, slot_at(vmf, base) + i, __pte(0));
-	if (folio) {
-		add_mm_counter(vmf->mm, mm_counter(folio), -(s64)n);
-		spin_lock(&vmf->q->lock);
-		folio_remove_rmap(vmf->q, folio, n);
-		spin_unlock(&vmf->q->lock);
+	spin_lock(&vmf->q->lock);
+	pgtable_clear(vmf->q, slot_at(vmf, base), n);
+	if (old) {
+		add_mm_counter(vmf->mm, mm_counter(old), -(s64)n);
+		folio_remove_rmap(vmf->q, old, n);
 	}
-	fault_gather(vmf, base, n, pfn, folio ? n : 0);
+	fault_gather(vmf, base, n, pfn, old ? n : 0);
 	tlb_flush(&vmf->tlb);
+	map_new_anon(vmf, copy, base);
+	count_vm_event(vmf->q, n > 1 ? QCOW_BATCH : QCOW_COPY);
+	spin_unlock(&vmf->q->lock);
 }
 
 static enum vm_fault_reason wp_zero_page(struct vm_fault *vmf)
@@ -132,8 +138,7 @@ static enum vm_fault_reason wp_zero_page(struct vm_fault *vmf)
 	FAULT_TRACE(vmf->q, "wp_page_copy(zero page)");
 	if (!folio)
 		return fault_retry(vmf, NEED_MEMORY);
-	replace_begin(vmf, vmf->address, 1, NULL);
-	map_new_anon(vmf, folio, vmf->address);
+	replace_pages(vmf, vmf->address, NULL, folio);
 	return VM_FAULT_DONE;
 }
 
@@ -184,11 +189,7 @@ static enum vm_fault_reason wp_page_copy(struct vm_fault *vmf, struct folio *old
 		return fault_retry(vmf, NEED_MEMORY);
 	from = pte_pfn(pte_read(slot_at(vmf, base)));
 	port_copy_pages(frame_address(q, &copy->f), frame_address(q, pfn_to_frame(q, from)), 1ul << order);
-	replace_begin(vmf, base, 1u << order, old);
-	map_new_anon(vmf, copy, base);
-	spin_lock(&q->lock);
-	count_vm_event(q, order ? QCOW_BATCH : QCOW_COPY);
-	spin_unlock(&q->lock);
+	replace_pages(vmf, base, old, copy);
 	return VM_FAULT_DONE;
 }
 
@@ -203,8 +204,7 @@ static enum vm_fault_reason wp_token_copy(struct vm_fault *vmf, struct folio *ol
 	copy = token_copy(vmf, &r);
 	if (!copy)
 		return r;
-	replace_begin(vmf, vmf->address, 1, old);
-	map_new_anon(vmf, copy, vmf->address);
+	replace_pages(vmf, vmf->address, old, copy);
 	return VM_FAULT_DONE;
 }
 

@@ -155,7 +155,7 @@ bool block_in_vma(const struct vm_fault *vmf, u64 base, u64 pages);
 /* Are all entries of [base, base + pages) none?  They lie in the table of vmf->slot. */
 bool block_is_none(const struct vm_fault *vmf, u64 base, u64 pages);
 /* Maps a new anonymous folio (one reference, the caller's) at [base, ...), whose entries are none: references, rmap, LRU,
- * counters, entries. */
+ * counters, entries.  Under q->lock, too: taken once for all of it. */
 void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base);
 
 /* ---- anonymous.c, cow.c, filefault.c ---- */

@@ -140,7 +140,9 @@ static enum vm_fault_reason do_cow_fault(struct vm_fault *vmf)
 		copy = token_copy(vmf, &r);
 		if (!copy)
 			return r;
+		spin_lock(&q->lock);
 		map_new_anon(vmf, copy, vmf->address);
+		spin_unlock(&q->lock);
 		return VM_FAULT_DONE;
 	}
 	page = find_folio(vmf, &r);

@@ -42,24 +42,20 @@ static pte_t anon_pte(const struct vm_area_struct *vma, pfn_t pfn)
 void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
 {
 	struct vm_area_struct *vma = vmf->vma;
-	u32 i, n = folio_nr_pages(folio);
-	pte_t p = anon_pte(vma, folio_pfn(vmf->q, folio));
-	pte_t *slot = slot_at(vmf, base);
+	u32 n = folio_nr_pages(folio);
 
+	lockdep_assert_held(&vmf->q->lock);
 	vma_prepare_anon(vma);
 	folio->f.type = FRAME_ANON;
 	folio->f.flags |= FF_SWAPBACKED | FF_UPTODATE | FF_DIRTY;
 	if (vma->vm_flags & VM_LOCKED)
 		folio->f.flags |= FF_UNEVICTABLE | FF_MLOCKED;
-	spin_lock(&vmf->q->lock);
 	if (n > 1)
 		folio_get(folio, n - 1); /* the first entry has the reference of the allocation */
 	folio_add_new_anon_rmap(folio, vma, base, n);
 	folio_add_lru(vmf->q, folio);
-	spin_unlock(&vmf->q->lock);
 	add_mm_counter(vmf->mm, MM_ANONPAGES, n);
-	for (i = 0; i < n; i++, p.v += PAGE_SIZE)
-		set_pte(vmf->mm, slot + i, p);
+	pgtable_fill(vmf->q, slot_at(vmf, base), anon_pte(vma, folio_pfn(vmf->q, folio)), n);
 }
 
 /* Shared file pages learn here that their bytes will differ from the file's. */

@@ -35,7 +35,7 @@ static inline long tf_copy_in(struct address_space *m, u64 off, const void *src,
 {
 	struct test_file *t = tf_of(m);
 
-	t->copy_ins++;
+	__atomic_fetch_add(&t->copy_ins, 1, __ATOMIC_RELAXED);
 	if (t->broken)
 		return -EIO;
 	if (off >= t->capacity)
@@ -50,7 +50,7 @@ static inline long tf_copy_out(struct address_space *m, u64 off, void *dst, size
 {
 	struct test_file *t = tf_of(m);
 
-	t->copy_outs++;
+	__atomic_fetch_add(&t->copy_outs, 1, __ATOMIC_RELAXED);
 	if (t->broken)
 		return -EIO;
 	if (off >= t->size)
@@ -66,7 +66,7 @@ static inline int tf_read_folio(struct address_space *m, struct folio *folio)
 	u8 *va = frame_address(m->q, &folio->f);
 	u64 off = folio->f.index << PAGE_SHIFT, n = off < t->size ? MIN(PAGE_SIZE, t->size - off) : 0;
 
-	t->reads++;
+	__atomic_fetch_add(&t->reads, 1, __ATOMIC_RELAXED);
 	if (t->broken)
 		return -EIO;
 	memcpy(va, t->data + off, n);
@@ -79,7 +79,7 @@ static inline int tf_write_folio(struct address_space *m, struct folio *folio)
 	struct test_file *t = tf_of(m);
 	u64 off = folio->f.index << PAGE_SHIFT;
 
-	t->writes++;
+	__atomic_fetch_add(&t->writes, 1, __ATOMIC_RELAXED);
 	if (t->broken)
 		return -EIO;
 	if (off < t->size)
@@ -91,7 +91,7 @@ static inline int tf_sync(struct address_space *m, u64 start, u64 end)
 {
 	(void)start;
 	(void)end;
-	tf_of(m)->syncs++;
+	__atomic_fetch_add(&tf_of(m)->syncs, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 

@@ -55,6 +55,30 @@ void pgtable_set(struct quire *q, pte_t *slot, pte_t p)
 	pte_store(slot, p);
 }
 
+void pgtable_fill(struct quire *q, pte_t *slot, pte_t p, u32 n)
+{
+	struct frame *table = slot_table(q, slot);
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		DEBUG_ON(!pte_none(pte_read(slot + i)));
+		pte_store(slot + i, __pte(p.v + ((u64)i << PAGE_SHIFT)));
+	}
+	table->private += n;
+}
+
+void pgtable_clear(struct quire *q, pte_t *slot, u32 n)
+{
+	struct frame *table = slot_table(q, slot);
+	u32 i, live = 0;
+
+	for (i = 0; i < n; i++) {
+		live += !pte_none(pte_read(slot + i));
+		pte_store(slot + i, __pte(0));
+	}
+	table->private -= live;
+}
+
 static void count_table(const struct pgtable *pt, bool root, s64 n)
 {
 	if (pt->bytes && !root)

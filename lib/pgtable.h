@@ -209,6 +209,10 @@ pte_t *pgtable_pte(struct quire *q, u64 pgd, u64 addr);
 pte_t *pgtable_alloc(const struct pgtable *pt, u64 addr, int level);
 /* Stores an entry and keeps the table's count of live entries. */
 void pgtable_set(struct quire *q, pte_t *slot, pte_t p);
+/* n none entries of one level-3 table lead to consecutive frames, p being the first; n entries become none.  As
+ * pgtable_set() for each, but the count is touched once. */
+void pgtable_fill(struct quire *q, pte_t *slot, pte_t p, u32 n);
+void pgtable_clear(struct quire *q, pte_t *slot, u32 n);
 
 /* Walks the non-zero leaf entries (pages, blocks, non-present kinds) of [addr, end) in order.
  *   struct pt_iter it; pt_iter_init(&it, q, pgd, start, end);
