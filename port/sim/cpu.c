@@ -450,34 +450,56 @@ static inline u8 *utlb_hit(const struct sim_cpu *cpu, enum sim_access type, u64 
 	return likely(u->key == ((va & PAGE_MASK) | cpu->ugen)) ? u->host + (va & ~PAGE_MASK) : NULL;
 }
 
-int sim_load(struct sim_cpu *cpu, u64 va, unsigned size, u64 *val)
+/* Out of line, so that the fast paths below stay short. */
+static __attribute__((noinline)) int load_slow(struct sim_cpu *cpu, u64 va, unsigned size, u64 *val)
 {
 	struct attempt a = { .va = va, .type = SIM_READ };
-	u8 *host = NULL;
 
-	if (likely(!(va & (size - 1)))) {
-		sim_lock(&cpu->lock);
-		host = utlb_hit(cpu, SIM_READ, va);
-		if (likely(host != NULL))
-			*val = guest_read(host, size);
+	return access_slow(cpu, &a, size, val);
+}
+
+static __attribute__((noinline)) int store_slow(struct sim_cpu *cpu, u64 va, unsigned size, u64 val)
+{
+	struct attempt a = { .va = va, .type = SIM_WRITE };
+
+	return access_slow(cpu, &a, size, &val);
+}
+
+int sim_load(struct sim_cpu *cpu, u64 va, unsigned size, u64 *val)
+{
+	u8 *host;
+
+	if (unlikely(va & (size - 1)))
+		return load_slow(cpu, va, size, val);
+	sim_lock(&cpu->lock);
+	host = utlb_hit(cpu, SIM_READ, va);
+	if (likely(host != NULL)) {
+		*val = likely(size == 8) ? guest_read(host, 8) : guest_read(host, size);
 		sim_unlock(&cpu->lock);
+		return 0;
 	}
-	return likely(host != NULL) ? 0 : access_slow(cpu, &a, size, val);
+	sim_unlock(&cpu->lock);
+	return load_slow(cpu, va, size, val);
 }
 
 int sim_store(struct sim_cpu *cpu, u64 va, unsigned size, u64 val)
 {
-	struct attempt a = { .va = va, .type = SIM_WRITE };
-	u8 *host = NULL;
+	u8 *host;
 
-	if (likely(!(va & (size - 1)))) {
-		sim_lock(&cpu->lock);
-		host = utlb_hit(cpu, SIM_WRITE, va);
-		if (likely(host != NULL))
+	if (unlikely(va & (size - 1)))
+		return store_slow(cpu, va, size, val);
+	sim_lock(&cpu->lock);
+	host = utlb_hit(cpu, SIM_WRITE, va);
+	if (likely(host != NULL)) {
+		if (likely(size == 8))
+			guest_write(host, 8, val);
+		else
 			guest_write(host, size, val);
 		sim_unlock(&cpu->lock);
+		return 0;
 	}
-	return likely(host != NULL) ? 0 : access_slow(cpu, &a, size, &val);
+	sim_unlock(&cpu->lock);
+	return store_slow(cpu, va, size, val);
 }
 
 int sim_fetch(struct sim_cpu *cpu, u64 va, u32 *insn)
