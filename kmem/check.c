@@ -53,13 +53,13 @@ static bool list_is_valid(struct quire *q, struct kmem_cache *c, struct frame_li
 	return n == l->count ? true : complain(q, c, NULL, "list count wrong");
 }
 
-static bool magazine_is_valid(struct quire *q, struct kmem_cache *c, const struct magazine *m, bool full)
+static bool magazine_is_valid(struct quire *q, struct kmem_cache *c, const struct magazine *m, u64 n)
 {
 	u64 i;
 
-	if (m->n > c->mag_size || (full && m->n != c->mag_size))
-		return complain(q, c, NULL, "magazine holds the wrong number of objects");
-	for (i = 0; i < m->n; i++) {
+	if (n > c->mag_size)
+		return complain(q, c, NULL, "magazine holds too many objects");
+	for (i = 0; i < n; i++) {
 		struct frame *s = kmem_frame(q, m->obj[i]);
 		u64 off = (u64)((char *)m->obj[i] - slab_base(q, s)) - c->left;
 
@@ -71,19 +71,25 @@ static bool magazine_is_valid(struct quire *q, struct kmem_cache *c, const struc
 	return true;
 }
 
+static bool slot_is_valid(struct quire *q, struct kmem_cache *c, const struct kmem_slot *s)
+{
+	if (s->cap != (s->loaded ? c->mag_size : 0))
+		return complain(q, c, NULL, "slot does not know its magazine");
+	return (!s->loaded || magazine_is_valid(q, c, s->loaded, s->n)) && (!s->prev || magazine_is_valid(q, c, s->prev, s->prev->n));
+}
+
 static bool magazines_are_valid(struct quire *q, struct kmem_cache *c)
 {
 	const struct magazine *m;
 	u32 i, n = 0;
 
 	for (m = c->depot; m; m = m->next, n++)
-		if (n > c->depot_n || !magazine_is_valid(q, c, m, true))
-			return false;
+		if (n > c->depot_n || m->n != c->mag_size || !magazine_is_valid(q, c, m, m->n))
+			return complain(q, c, NULL, "depot broken");
 	if (n != c->depot_n)
 		return complain(q, c, NULL, "depot count wrong");
 	for (i = 0; c->mag_size && i < q->kmem.nr_slots; i++)
-		if ((c->slot[i].loaded && !magazine_is_valid(q, c, c->slot[i].loaded, false)) ||
-		    (c->slot[i].prev && !magazine_is_valid(q, c, c->slot[i].prev, false)))
+		if (!slot_is_valid(q, c, &c->slot[i]))
 			return false;
 	return true;
 }

@@ -63,6 +63,8 @@ static __attribute__((noinline)) void free_large(struct quire *q, struct frame *
 {
 	u32 order;
 
+	if (ZERO_OR_NULL_PTR(p))
+		return;
 	if (!f || f->type != FRAME_KERNEL || f->mapping != KMALLOC_LARGE)
 		slab_bad_free(q, NULL, p, caller, "Not a kmalloc object");
 	if (p != slab_base(q, f))
@@ -80,8 +82,6 @@ static inline void kfree_caller(struct quire *q, const void *p, u64 caller)
 	struct frame *s;
 	u64 off;
 
-	if (unlikely(ZERO_OR_NULL_PTR(p)))
-		return;
 	s = kmem_locate(q, p, &off);
 	if (unlikely(!s || s->type != FRAME_SLAB)) {
 		free_large(q, s, p, caller);

@@ -9,10 +9,11 @@
  *
  * A slot is owned, not locked: contexts with ids 1..KMEM_OWN_SLOTS have one each.  A push or a pop becomes visible by
  * one store (of n), so a context that dies at any instruction outside a transaction leaves a valid magazine behind, which the
- * next context with its id inherits; inside a transaction the stores are logged and undone.  All other contexts use
+ * next context with its id inherits; inside a transaction the stores are logged and undone.  Magazines change places
+ * under q->lock only, hence inside a transaction.  All other contexts use
  * the slot of a CPU under its trylock; if every try fails they go straight to the slabs.
  *
- * Invariants: at most one of loaded and prev is neither empty nor full; depot magazines are full.
+ * Invariants: depot magazines are full; spare ones are empty.
  * Locks: a slot's magazines belong to the slot; the depot and spare magazines to q->lock.
  */
 #include "magazine.h"
@@ -108,50 +109,60 @@ static struct magazine *depot_get(struct kmem_cache *c)
 	return m;
 }
 
-static void slot_swap(struct kmem_slot *s)
+/* The loaded magazine leaves the slot, which is then without one. */
+static struct magazine *slot_unload(struct kmem_slot *s)
 {
-	struct magazine *m = s->prev;
+	struct magazine *m = s->loaded;
 
-	s->prev = s->loaded;
+	if (m)
+		m->n = s->n;
+	s->n = s->cap = 0;
+	s->loaded = NULL;
+	return m;
+}
+
+static void slot_load(struct kmem_cache *c, struct kmem_slot *s, struct magazine *m)
+{
 	s->loaded = m;
+	s->n = m ? (u32)m->n : 0;
+	s->cap = m ? c->mag_size : 0;
+}
+
+/* m takes the place of the loaded magazine, which becomes the previous one. */
+static void slot_change(struct kmem_cache *c, struct kmem_slot *s, struct magazine *m)
+{
+	s->prev = slot_unload(s);
+	slot_load(c, s, m);
 }
 
 /* ---- allocation ---- */
 
-/* Without any shared lock: what the slot itself has.  NULL: nothing. */
-static void *slot_pop(struct kmem_slot *s)
-{
-	if (!s)
-		return NULL;
-	if (s->prev && s->prev->n && !(s->loaded && s->loaded->n))
-		slot_swap(s);
-	return s->loaded && s->loaded->n ? magazine_pop(s->loaded) : NULL;
-}
-
 /* Makes the loaded magazine non-empty.  False: out of memory, or no magazine to be had. */
 static bool slot_refill(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, gfp_t gfp)
 {
-	struct magazine *m = depot_get(c);
+	struct magazine *m = s->prev;
 
-	if (m) {
-		if (s->prev)
+	if (!m || !m->n) {
+		m = depot_get(c);
+		if (m && s->prev)
 			spare_put(q, s->prev);
-		s->prev = s->loaded;
-		s->loaded = m;
+	}
+	if (m) {
+		slot_change(c, s, m);
 		return true;
 	}
 	if (!s->loaded)
-		s->loaded = spare_get(q);
+		slot_load(c, s, spare_get(q));
 	if (!s->loaded)
 		return false;
-	s->loaded->n = slab_take_batch_locked(q, c, gfp, (c->mag_size + 1u) / 2, s->loaded->obj);
-	return s->loaded->n != 0;
+	s->n = slab_take_batch_locked(q, c, gfp, (c->mag_size + 1u) / 2, s->loaded->obj);
+	return s->n != 0;
 }
 
 static void *alloc_locked(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, gfp_t gfp, u64 caller)
 {
-	if (s && c->mag_size && slot_refill(q, c, s, gfp))
-		return magazine_pop(s->loaded);
+	if (s && c->mag_size && (s->n || slot_refill(q, c, s, gfp)))
+		return slot_pop(s);
 	return slab_take_locked(q, c, gfp, caller);
 }
 
@@ -181,8 +192,9 @@ static void *alloc_object(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 
 
 	for (round = 0;; round++) {
 		s = slot_get(q, c, &cpu);
-		obj = slot_pop(s);
-		if (!obj) {
+		if (s && s->n) {
+			obj = slot_pop(s); /* a CPU's slot: the fast path did not look there */
+		} else {
 			spin_lock(&q->lock);
 			obj = alloc_locked(q, c, s, gfp, caller);
 			spin_unlock(&q->lock);
@@ -219,46 +231,34 @@ void *cache_alloc_slow(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 cal
 /* Makes room in the loaded magazine.  False: no magazine to be had. */
 static bool slot_make_space(struct quire *q, struct kmem_cache *c, struct kmem_slot *s)
 {
-	struct magazine *m;
+	struct magazine *m = s->prev;
 
-	if (s->prev && c->depot_n >= c->depot_max) {
-		magazine_flush(q, c, s->prev);
-		slot_swap(s);
-		return true;
+	if (m && m->n == c->mag_size && c->depot_n >= c->depot_max)
+		magazine_flush(q, c, m);
+	if (!m || m->n == c->mag_size) {
+		m = spare_get(q);
+		if (m && s->prev)
+			depot_put(c, s->prev);
 	}
-	m = spare_get(q);
 	if (!m)
 		return false;
-	if (s->prev)
-		depot_put(c, s->prev);
-	s->prev = s->loaded;
-	s->loaded = m;
+	slot_change(c, s, m);
 	return true;
 }
 
-/* Without any shared lock.  False: the slot is full. */
-static bool slot_push(struct kmem_cache *c, struct kmem_slot *s, void *obj)
+static bool magazine_has(const struct magazine *m, u64 n, const void *obj)
 {
-	if (!s)
-		return false;
-	if (s->prev && s->prev->n < c->mag_size && !(s->loaded && s->loaded->n < c->mag_size))
-		slot_swap(s);
-	if (!s->loaded || s->loaded->n >= c->mag_size)
-		return false;
-	magazine_push(s->loaded, obj);
-	return true;
+	u64 i;
+
+	for (i = 0; m && i < n; i++)
+		if (m->obj[i] == obj)
+			return true;
+	return false;
 }
 
 bool slot_has_object(const struct kmem_slot *s, const void *obj)
 {
-	const struct magazine *m[2] = { s->loaded, s->prev };
-	u64 i, j;
-
-	for (j = 0; j < 2; j++)
-		for (i = 0; m[j] && i < m[j]->n; i++)
-			if (m[j]->obj[i] == obj)
-				return true;
-	return false;
+	return magazine_has(s->loaded, s->n, obj) || magazine_has(s->prev, s->prev ? s->prev->n : 0, obj);
 }
 
 void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
@@ -266,12 +266,14 @@ void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 calle
 	u32 cpu;
 	struct kmem_slot *s = slot_get(q, c, &cpu);
 
-	if (s && s->loaded)
+	if (s)
 		check_not_cached(q, c, s, obj, caller);
-	if (!slot_push(c, s, obj)) {
+	if (s && s->n < s->cap) {
+		slot_push(s, obj);
+	} else {
 		spin_lock(&q->lock);
 		if (s && c->mag_size && slot_make_space(q, c, s))
-			magazine_push(s->loaded, obj);
+			slot_push(s, obj);
 		else
 			slab_give_locked(q, c, obj, caller);
 		spin_unlock(&q->lock);
@@ -281,24 +283,26 @@ void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 calle
 
 /* ---- draining ---- */
 
-static void drain_one(struct quire *q, struct kmem_cache *c, struct magazine **where)
+static void drain_magazine(struct quire *q, struct kmem_cache *c, struct magazine *m)
 {
-	struct magazine *m;
-
-	spin_lock(&q->lock);
-	m = *where;
-	if (m) {
-		*where = NULL;
-		magazine_flush(q, c, m);
-		spare_put(q, m);
-	}
-	spin_unlock(&q->lock);
+	if (!m)
+		return;
+	magazine_flush(q, c, m);
+	spare_put(q, m);
 }
 
 static void drain_slot(struct quire *q, struct kmem_cache *c, struct kmem_slot *s)
 {
-	drain_one(q, c, &s->loaded);
-	drain_one(q, c, &s->prev);
+	struct magazine *prev;
+
+	spin_lock(&q->lock);
+	drain_magazine(q, c, slot_unload(s));
+	spin_unlock(&q->lock);
+	spin_lock(&q->lock);
+	prev = s->prev;
+	s->prev = NULL;
+	drain_magazine(q, c, prev);
+	spin_unlock(&q->lock);
 }
 
 static void drain_depot(struct quire *q, struct kmem_cache *c)
@@ -308,10 +312,7 @@ static void drain_depot(struct quire *q, struct kmem_cache *c)
 	do {
 		spin_lock(&q->lock);
 		m = depot_get(c);
-		if (m) {
-			magazine_flush(q, c, m);
-			spare_put(q, m);
-		}
+		drain_magazine(q, c, m);
 		spin_unlock(&q->lock);
 	} while (m);
 }
@@ -346,7 +347,7 @@ u64 magazine_count_locked(struct quire *q, struct kmem_cache *c, bool slots)
 	u32 i;
 
 	for (i = 0; slots && c->mag_size && i < q->kmem.nr_slots; i++) {
-		n += c->slot[i].loaded ? c->slot[i].loaded->n : 0;
+		n += c->slot[i].n;
 		n += c->slot[i].prev ? c->slot[i].prev->n : 0;
 	}
 	return n;

@@ -14,23 +14,23 @@ void *zero_object(const struct kmem_cache *c, void *obj);
 /* Debug builds look at every free whether the object lies in one of the slot's magazines already. */
 bool slot_has_object(const struct kmem_slot *s, const void *obj);
 
-static inline void *magazine_pop(struct magazine *m)
+static inline void *slot_pop(struct kmem_slot *s)
 {
-	u64 n = m->n - 1;
-	void *obj = m->obj[n];
+	u32 n = s->n - 1;
+	void *obj = s->loaded->obj[n];
 
-	m->n = n;
+	s->n = n;
 	return obj;
 }
 
-static inline void magazine_push(struct magazine *m, void *obj)
+static inline void slot_push(struct kmem_slot *s, void *obj)
 {
-	u64 n = m->n;
+	u32 n = s->n;
 
-	m->obj[n] = obj;
+	s->loaded->obj[n] = obj;
 	/* The object must lie there before it is counted: we may die in between. */
 	__atomic_signal_fence(__ATOMIC_RELEASE);
-	m->n = n + 1;
+	s->n = n + 1;
 }
 
 /* The slot that only this context uses, or NULL. */
@@ -49,9 +49,9 @@ static inline void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp
 	if (should_fail(q, FAIL_SLAB) && !(gfp & __GFP_NOFAIL))
 		return NULL;
 	s = own_slot(c);
-	if (unlikely(!s || !s->loaded || !s->loaded->n))
+	if (unlikely(!s || !s->n))
 		return cache_alloc_slow(q, c, gfp, caller);
-	obj = magazine_pop(s->loaded);
+	obj = slot_pop(s);
 	return unlikely(gfp & __GFP_ZERO) ? zero_object(c, obj) : obj;
 }
 
@@ -61,7 +61,7 @@ static inline void check_not_cached(struct quire *q, struct kmem_cache *c, const
 	bool cached = slot_has_object(s, obj);
 #else
 	/* The plainest of double frees costs one comparison. */
-	bool cached = s->loaded->n && s->loaded->obj[s->loaded->n - 1] == obj;
+	bool cached = s->n && s->loaded->obj[s->n - 1] == obj;
 #endif
 	if (unlikely(cached))
 		slab_bad_free(q, c, obj, caller, "Object already free");
@@ -72,14 +72,11 @@ static inline void cache_free(struct quire *q, struct kmem_cache *c, void *obj, 
 {
 	struct kmem_slot *s = own_slot(c);
 
-	if (unlikely(!s || !s->loaded)) {
+	if (unlikely(!s || s->n >= s->cap)) {
 		cache_free_slow(q, c, obj, caller);
 		return;
 	}
 	check_not_cached(q, c, s, obj, caller);
-	if (likely(s->loaded->n < c->mag_size))
-		magazine_push(s->loaded, obj);
-	else
-		cache_free_slow(q, c, obj, caller);
+	slot_push(s, obj);
 }
 #endif

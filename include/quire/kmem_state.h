@@ -24,9 +24,13 @@ struct magazine {
 	void *obj[MAGAZINE_MAX];
 };
 
-/* The magazines of one cache in one slot.  Either may be NULL. */
+/* The magazines of one cache in one slot.  Either may be NULL; then n and cap of the loaded one are 0.  While a magazine
+ * is loaded, n stands here and not in the magazine. */
 struct kmem_slot {
+	u32 n;                  /* objects in the loaded magazine */
+	u32 cap;                /* objects that it can hold */
 	struct magazine *loaded, *prev;
+	u64 pad;
 };
 
 #define CACHE_NAME_MAX 32
