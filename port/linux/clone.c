@@ -49,6 +49,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	k->pending_sig = 0;
 	k->held_back = 0;
 	k->guest_robust_head = 0;
+	c->port_data[CTXP_ROBUST] = 0;
 	kthread_forget_others(k);
 	c->port_data[CTXP_TGID] = (u64)pid;
 	task_set_pid(task, pid);
@@ -230,7 +231,7 @@ static long do_thread(struct trap *t, const struct clone_request *r)
 	struct ctx *me = t->k->ctx, *c;
 	struct thread_start *s;
 	struct kthread *k;
-	u64 *stack;
+	u64 *stack, parent_settid = 0;
 	long tid;
 
 	k = kthread_alloc();
@@ -249,20 +250,21 @@ static long do_thread(struct trap *t, const struct clone_request *r)
 	k->vmask = t->k->vmask;
 	k->set_child_tid = (r->flags & CLONE_CHILD_SETTID) ? r->ctid : 0;
 	k->clear_child_tid = (r->flags & CLONE_CHILD_CLEARTID) ? r->ctid : 0;
+	/* The host itself stores the number, before the thread runs: it may have ended, and cleared the word, before we return. */
+	if ((r->flags & CLONE_PARENT_SETTID) && user_pin(r->ptid, 4, true) == 0)
+		parent_settid = CLONE_PARENT_SETTID;
 	__atomic_add_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
 	stack = (u64 *)ALIGN_DOWN((u64)s->uc - 64, 64);
 	stack[-1] = (u64)s;
 	tid = host_clone_thread(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
-				CLONE_CHILD_CLEARTID | (r->flags & CLONE_SETTLS),
-				stack, NULL, kthread_slot_word(k), r->tls, thread_begin);
+				CLONE_CHILD_CLEARTID | parent_settid | (r->flags & CLONE_SETTLS),
+				stack, (u32 *)r->ptid, kthread_slot_word(k), r->tls, thread_begin);
+	user_unpin_all();
 	if (tid < 0) {
 		__atomic_sub_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
 		ctx_free(c);
 		kthread_free(k);
-		return tid;
 	}
-	if (r->flags & CLONE_PARENT_SETTID)
-		copy_to_user(r->ptid, &tid, 4);
 	return tid;
 }
 

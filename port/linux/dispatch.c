@@ -40,6 +40,7 @@ static long sys_set_robust_list(struct kthread *k, u64 head, u64 len)
 	if (len != 24)
 		return -EINVAL;
 	k->guest_robust_head = head;
+	k->ctx->port_data[CTXP_ROBUST] = head;
 	k->guest_robust_len = len;
 	return 0;
 }

@@ -333,6 +333,7 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	host_call(__NR_arch_prctl, 0x1002 /* ARCH_SET_FS */, 0);
 	k->clear_child_tid = 0;
 	k->guest_robust_head = 0;
+	k->ctx->port_data[CTXP_ROBUST] = 0;
 	kproc.exec_stop = 0;
 	start_program(uc, prepared.entry, prepared.sp);
 }

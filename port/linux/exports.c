@@ -90,12 +90,63 @@ static void drop_parked(struct ctx *dead)
 	dead->parked_mm = NULL;
 }
 
+/*
+ * Robust futexes of a killed thread: Linux's exit_robust_list(), through the page tables.  The wake goes to the frame's address in
+ * the direct map: for the host that is the same (file, offset) as the guests' shared mappings of it.  (Futexes in mapped
+ * host files are not woken: CAVEATS.md.)
+ */
+#define ROBUST_LIST_LIMIT 2048
+static bool peek(struct mm_struct *mm, u64 addr, void *to, size_t n)
+{
+	return access_process_vm(mm, addr, to, n, false) == (long)n;
+}
+
+static void owner_died(struct mm_struct *mm, u64 futex, u32 tid)
+{
+	u32 word, died;
+	pte_t *slot, p = { 0 };
+
+	if (!peek(mm, futex, &word, 4) || (word & 0x3fffffffu) != tid)
+		return;
+	died = (word & 0x80000000u) | FUTEX_OWNER_DIED;
+	access_process_vm(mm, futex, &died, 4, true);
+	spin_lock(&mm->lock);
+	slot = pte_lookup(mm, futex);
+	if (slot)
+		p = pte_read(slot);
+	spin_unlock(&mm->lock);
+	if (pte_valid(p))
+		host_call(__NR_futex, SHARED_BASE + RAM_OFFSET + pte_addr(p) + (futex & (PAGE_SIZE - 1)), FUTEX_WAKE, 1);
+}
+
+static void walk_robust_list(struct ctx *dead, u32 tid)
+{
+	struct { u64 next; s64 off; u64 pending; } head;
+	u64 at = dead->port_data[CTXP_ROBUST], entry, next;
+	struct mm_struct *mm = dead->mm;
+	int i;
+
+	if (!mm || !at || !peek(mm, at, &head, sizeof(head)))
+		return;
+	for (i = 0, entry = head.next; i < ROBUST_LIST_LIMIT && (entry & ~1ull) != at; i++, entry = next) {
+		if (!peek(mm, entry & ~1ull, &next, 8))
+			return;
+		if (entry != head.pending)
+			owner_died(mm, (entry & ~1ull) + (u64)head.off, tid);
+	}
+	if (head.pending)
+		owner_died(mm, (head.pending & ~1ull) + (u64)head.off, tid);
+}
+
 static void reap_ctx(struct ctx *dead)
 {
+	u32 tid = (u32)dead->port_data[CTXP_TID];
+
 	__atomic_or_fetch(&dead->life, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
 	while (!ctx_recover(dead))
 		port_relax();
 	drop_parked(dead);
+	walk_robust_list(dead, tid);
 	ctx_leave_mm(dead);
 	ctx_free(dead);
 	shared_area()->stat_recoveries++;

@@ -125,6 +125,7 @@ struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
 		c->port_data[CTXP_SERIAL] = serial;
 		c->port_data[CTXP_NEXT] = c->port_data[CTXP_PREV] = 0;
 		c->port_data[CTXP_FREE_NEXT] = 0;
+		c->port_data[CTXP_ROBUST] = 0;
 	}
 	spin_unlock(&m->pool_lock);
 	return c;

@@ -32,7 +32,8 @@
 #define SIG_PRIVATE 16 /* SIGSTKFLT: nothing on Linux ever sends it */
 
 /* ---- ctx.port_data[] ---- */
-enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, CTXP_NEWBORN };
+enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, CTXP_NEWBORN,
+       CTXP_ROBUST /* guest's robust list head: whoever tidies up after a kill walks it */ };
 
 /* Per address space, shared; in machine memory at HOST_MM_OFFSET.  gen, log, first_ctx, nproc: mm->lock (logged). */
 #define FLUSH_LOG 256u

@@ -109,6 +109,7 @@ void thread_release_user(struct kthread *k)
 
 	exit_robust_list(k);
 	k->guest_robust_head = 0;
+	k->ctx->port_data[CTXP_ROBUST] = 0;
 	if (k->clear_child_tid) {
 		if (!copy_to_user(k->clear_child_tid, &zero, 4))
 			guest_futex_wake(k->clear_child_tid, 1);

@@ -56,19 +56,22 @@ static bool kernel_owned(int sig)
 	return sig == SIG_SEGV || sig == SIG_BUS || sig == SIG_SYS || sig == SIG_PRIVATE;
 }
 
-static long host_sigaction(int sig, u64 handler, u64 flags)
+static long host_sigaction(int sig, u64 handler, u64 flags, u64 mask)
 {
 	struct guest_sigaction sa = { .handler = handler, .flags = flags | SA_RESTORER_,
-				      .restorer = (u64)kernel_restorer, .mask = 0 };
+				      .restorer = (u64)kernel_restorer, .mask = mask };
 
 	return host_call(__NR_rt_sigaction, sig, &sa, NULL, 8);
 }
 
-/* SA_RESTART always: then the host tells restartable calls from others (syscall.S), and the guest's flag decides later. */
+/* SA_RESTART always: then the host tells restartable calls from others (syscall.S), and the guest's flag decides later.
+ * The guest's own signals block each other while one is being noted or delivered: the host would otherwise stack a frame for
+ * each queued one, and they would be seen in the wrong order. */
 static void host_handle(int sig, u64 guest_flags)
 {
 	host_sigaction(sig, (u64)kernel_signal,
-		       SA_SIGINFO_ | SA_ONSTACK_ | SA_RESTART_ | SA_NODEFER_ | (guest_flags & (SA_NOCLDSTOP_ | SA_NOCLDWAIT_)));
+		       SA_SIGINFO_ | SA_ONSTACK_ | SA_RESTART_ | SA_NODEFER_ | (guest_flags & (SA_NOCLDSTOP_ | SA_NOCLDWAIT_)),
+		       kernel_owned(sig) ? 0 : ~SIGMASK_NEVER);
 }
 
 void signals_init(void)
@@ -89,7 +92,7 @@ void signals_exec_reset(struct kthread *k)
 		if (sa->handler == SIG_IGN_)
 			continue;
 		if (sa->handler != SIG_DFL_ && !kernel_owned(sig))
-			host_sigaction(sig, SIG_DFL_, 0);
+			host_sigaction(sig, SIG_DFL_, 0, 0);
 		memset(sa, 0, sizeof(*sa));
 	}
 	k->alt_sp = k->alt_size = 0;
@@ -104,7 +107,7 @@ void die_by_signal(int sig)
 
 	/* A core of this process would hold the whole machine. */
 	host_call(__NR_prlimit64, 0, 4 /* RLIMIT_CORE */, &no_core, NULL);
-	host_sigaction(sig, SIG_DFL_, 0);
+	host_sigaction(sig, SIG_DFL_, 0, 0);
 	host_call(__NR_rt_sigprocmask, 1 /* SIG_UNBLOCK */, &unblock, NULL, 8);
 	host_call(__NR_kill, host_call(__NR_getpid), sig);
 	for (;;)
@@ -246,7 +249,7 @@ static struct guest_sigaction take_action(int sig)
 	if (sa.handler > SIG_IGN_ && (sa.flags & SA_RESETHAND_)) {
 		kproc.sigaction[sig].handler = SIG_DFL_;
 		if (!kernel_owned(sig))
-			host_sigaction(sig, SIG_DFL_, 0);
+			host_sigaction(sig, SIG_DFL_, 0, 0);
 	}
 	sig_unlock();
 	return sa;
@@ -309,7 +312,7 @@ long sys_rt_sigaction(struct trap *t, int sig, u64 act, u64 oact, u64 size)
 		if (kernel_owned(sig))
 			;
 		else if (new.handler <= SIG_IGN_)
-			host_sigaction(sig, new.handler, new.flags & (SA_NOCLDSTOP_ | SA_NOCLDWAIT_));
+			host_sigaction(sig, new.handler, new.flags & (SA_NOCLDSTOP_ | SA_NOCLDWAIT_), 0);
 		else
 			host_handle(sig, new.flags);
 	}

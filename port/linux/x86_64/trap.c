@@ -93,9 +93,9 @@ static void system_call(struct kthread *k, struct ucontext_host *uc, void *info)
 }
 
 /* The kernel itself was interrupted: remember the signal for the exit path and leave the windows. */
-static void note_signal(struct kthread *k, int sig, const u8 *info, struct ucontext_host *uc)
+static void note_signal(struct kthread *k, int sig, const u8 *info, bool private, struct ucontext_host *uc)
 {
-	if (sig == SIG_PRIVATE && info_code(info) == SI_TKILL) {
+	if (private) {
 		if (!kproc.exec_stop && !shared_area()->ending)
 			return;
 		k->pending |= PEND_STOP;
@@ -144,7 +144,7 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 				k->ctx->state = CTX_KERNEL;
 				flush_until_current(k);
 			}
-			note_signal(k, sig, info, uc);
+			note_signal(k, sig, info, true, uc);
 			host_sigreturn(uc);
 		}
 		k->ctx->state = CTX_KERNEL;
@@ -155,7 +155,7 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 		if (is_hardware_fault(sig, info))
 			kernel_page_fault(sig, uc);
 		else
-			note_signal(k, sig, info, uc);
+			note_signal(k, sig, info, false, uc);
 		host_sigreturn(uc);
 	}
 	WRITE_ONCE(k->ctx->state, CTX_KERNEL);
