@@ -136,6 +136,7 @@ static enum vm_fault_reason do_cow_fault(struct vm_fault *vmf)
 	struct quire *q = vmf->q;
 
 	FAULT_TRACE(q, "do_cow_fault");
+	vma_prepare_anon(vmf->vma); /* as Linux: also if the page then turns out to lie beyond the end of the file */
 	if (mapping_is_token(vmf->vma->vm_file->mapping)) {
 		copy = token_copy(vmf, &r);
 		if (!copy)
