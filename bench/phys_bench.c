@@ -1,9 +1,9 @@
 /*
  * The page allocator: pairs of allocation and free, churn, growth with RAM size, fragmentation.
  *
- * Each figure is the median of ROUNDS rounds; rounds of all figures alternate, so that a slow moment of the host hits all.
- * There is no peer for a page allocator in user mode, so the measure is a lock pair (spin_trylock + spin_unlock of a free
- * per-CPU slot) timed in the same run.
+ * Each figure is the median of ROUNDS rounds; rounds of all figures alternate, so that a slow moment of the host hits
+ * all.  There is no peer for a page allocator in user mode, so the measure is a lock pair (spin_trylock + spin_unlock
+ * of a free per-CPU slot) timed in the same run.
  */
 #include <phys/phys.h>
 #include <port/sim/sim.h>
@@ -39,7 +39,7 @@ static double median(double *v)
 
 static struct quire *machine(u64 memory, u32 cpus, bool no_types)
 {
-	struct quire *q = sim_machine_new_raw(&(struct sim_config){ .memory = memory, .nr_cpus = cpus });
+	struct quire *q = sim_machine_new_raw(&(struct sim_config){.memory = memory, .nr_cpus = cpus});
 
 	q->cfg.no_migratetypes = no_types;
 	if (phys_init(q))
@@ -97,12 +97,12 @@ struct figure {
 static void pairs(void)
 {
 	static struct figure figures[] = {
-		{ .name = "lock pair", .fn = time_lock },
-		{ .name = "order 0, list of the CPU", .fn = time_pair },
-		{ .name = "order 3, list of the CPU", .fn = time_pair, .order = 3 },
-		{ .name = "order 9, list of the CPU", .fn = time_pair, .order = 9 },
-		{ .name = "order 6, buddy lists", .fn = time_pair, .order = 6 },
-		{ .name = "order 0, 64 at once", .fn = time_bulk },
+		{.name = "lock pair", .fn = time_lock},
+		{.name = "order 0, list of the CPU", .fn = time_pair},
+		{.name = "order 3, list of the CPU", .fn = time_pair, .order = 3},
+		{.name = "order 9, list of the CPU", .fn = time_pair, .order = 9},
+		{.name = "order 6, buddy lists", .fn = time_pair, .order = 6},
+		{.name = "order 0, 64 at once", .fn = time_bulk},
 	};
 	struct quire *q = machine(4ull << 30, 1, false);
 	double lock;
@@ -130,12 +130,17 @@ static u64 next(u64 *rng)
 
 static unsigned churn_order(u64 r)
 {
-	return r % 16 < 11 ? 0 : r % 16 < 14 ? 1 + (unsigned)(r >> 8) % 3 : r % 16 < 15 ? 4 : (unsigned)(r >> 8) % NR_ORDERS;
+	return r % 16 < 11   ? 0
+	       : r % 16 < 14 ? 1 + (unsigned)(r >> 8) % 3
+	       : r % 16 < 15 ? 4
+			     : (unsigned)(r >> 8) % NR_ORDERS;
 }
 
 static gfp_t churn_gfp(u64 r)
 {
-	return (r >> 20) % 4 == 0 ? GFP_KERNEL : (r >> 20) % 4 == 1 ? GFP_KERNEL | __GFP_RECLAIMABLE : GFP_HIGHUSER_MOVABLE;
+	return (r >> 20) % 4 == 0   ? GFP_KERNEL
+	       : (r >> 20) % 4 == 1 ? GFP_KERNEL | __GFP_RECLAIMABLE
+				    : GFP_HIGHUSER_MOVABLE;
 }
 
 struct churn {
@@ -146,7 +151,7 @@ struct churn {
 static void churn_thread(struct quire *q, unsigned id, void *arg)
 {
 	struct churn *c = arg;
-	struct frame *live[CHURN_LIVE] = { 0 };
+	struct frame *live[CHURN_LIVE] = {0};
 	u64 rng = 12345 + id, i;
 	double t = now_ns();
 
@@ -174,7 +179,7 @@ static double churn(u64 memory, unsigned threads)
 	unsigned r, i;
 
 	for (r = 0; r < ROUNDS; r++) {
-		struct churn c = { .ops = CHURN / threads };
+		struct churn c = {.ops = CHURN / threads};
 
 		sim_run(q, threads, churn_thread, &c);
 		sum[r] = 0;
@@ -190,7 +195,8 @@ static void churns(void)
 	double one = churn(4ull << 30, 1), two = churn(4ull << 30, 2);
 
 	printf("random orders and types, ns an operation\n");
-	printf("  1 thread                     %8.1f\n  2 threads, 2 CPUs            %8.1f  %6.2f of 1 thread\n", one, two, two / one);
+	printf("  1 thread                     %8.1f\n  2 threads, 2 CPUs            %8.1f  %6.2f of 1 thread\n", one,
+	       two, two / one);
 }
 
 /* ---- growth ---- */
@@ -201,7 +207,7 @@ static double time_boot(u64 memory)
 	unsigned r;
 
 	for (r = 0; r < ROUNDS; r++) {
-		struct quire *q = sim_machine_new_raw(&(struct sim_config){ .memory = memory });
+		struct quire *q = sim_machine_new_raw(&(struct sim_config){.memory = memory});
 		double t = now_ns();
 
 		if (phys_init(q))
@@ -214,7 +220,7 @@ static double time_boot(u64 memory)
 
 static void growth(void)
 {
-	static const u64 sizes[] = { 64ull << 20, 1ull << 30, 8ull << 30, 64ull << 30 };
+	static const u64 sizes[] = {64ull << 20, 1ull << 30, 8ull << 30, 64ull << 30};
 	struct quire *q[ARRAY_SIZE(sizes)];
 	double ns[ARRAY_SIZE(sizes)][ROUNDS], first_boot = 0, first_pair = 0, first_churn = 0;
 	unsigned i, r;
@@ -235,7 +241,8 @@ static void growth(void)
 		first_pair = i ? first_pair : pair;
 		first_churn = i ? first_churn : ch;
 		printf("  %6llu MiB             %7.1f  %5.2f        %7.1f  %5.2f    %7.1f  %5.2f\n",
-		       (unsigned long long)(sizes[i] >> 20), boot, boot / first_boot, pair, pair / first_pair, ch, ch / first_churn);
+		       (unsigned long long)(sizes[i] >> 20), boot, boot / first_boot, pair, pair / first_pair, ch,
+		       ch / first_churn);
 	}
 	for (i = 0; i < ARRAY_SIZE(sizes); i++)
 		sim_machine_free(q[i]);
@@ -254,7 +261,8 @@ static void fragment(bool no_types, int *largest, int *unusable, u64 *huge)
 	for (i = 0; i < 3 * max && n < max; i++) {
 		u64 r = next(&rng);
 		gfp_t gfp = churn_gfp(r);
-		struct frame *f = alloc_pages(q, (gfp | __GFP_NOWARN | __GFP_NORETRY) & ~__GFP_DIRECT_RECLAIM, r % 8 ? 0 : churn_order(r >> 10) % 4);
+		struct frame *f = alloc_pages(q, (gfp | __GFP_NOWARN | __GFP_NORETRY) & ~__GFP_DIRECT_RECLAIM,
+					      r % 8 ? 0 : churn_order(r >> 10) % 4);
 
 		if (!f)
 			break;
@@ -286,7 +294,8 @@ static void fragmentation(void)
 	printf("fragmentation after churn in 256 MiB     with types   without\n");
 	printf("  largest free order                       %8d  %8d\n", largest[0], largest[1]);
 	printf("  unusable-free index for 2 MiB, per mille %8d  %8d\n", unusable[0], unusable[1]);
-	printf("  2 MiB blocks that can be had             %8llu  %8llu\n", (unsigned long long)huge[0], (unsigned long long)huge[1]);
+	printf("  2 MiB blocks that can be had             %8llu  %8llu\n", (unsigned long long)huge[0],
+	       (unsigned long long)huge[1]);
 }
 
 int main(void)

@@ -21,7 +21,7 @@ static struct quire *boot(const struct sim_config *cfg)
 static void default_layout_has_linux_figures(void **state)
 {
 	/* The figures of a Linux of this size: lowmem 4194304 kB, min_free_kbytes 4*sqrt = 8192. */
-	struct quire *q = boot(&(struct sim_config){ .memory = 4ull << 30 });
+	struct quire *q = boot(&(struct sim_config){.memory = 4ull << 30});
 	const struct zone *dma = &q->phys.zones[ZONE_DMA], *dma32 = &q->phys.zones[ZONE_DMA32];
 
 	assert_int_equal(dma->start_pfn, 0);
@@ -41,7 +41,7 @@ static void default_layout_has_linux_figures(void **state)
 
 static void classic_32_bit_layout(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .memory = 2ull << 30, .zones = &zone_layout_32 });
+	struct quire *q = boot(&(struct sim_config){.memory = 2ull << 30, .zones = &zone_layout_32});
 	const struct zone *high = &q->phys.zones[ZONE_HIGHMEM];
 	struct frame *f;
 
@@ -65,14 +65,14 @@ static void classic_32_bit_layout(void **state)
 static void odd_layouts(void **state)
 {
 	static const struct zone_layout odd[] = {
-		{ .name = "unaligned", .dma_end = 0x123000, .dma32_end = 0x745000, .lowmem_end = 0x1239000 },
-		{ .name = "dma only", .dma_end = 1ull << 40, .lowmem_end = ~0ull },
-		{ .name = "no dma", .dma32_end = 8 << 20, .lowmem_end = 16 << 20 },
+		{.name = "unaligned", .dma_end = 0x123000, .dma32_end = 0x745000, .lowmem_end = 0x1239000},
+		{.name = "dma only", .dma_end = 1ull << 40, .lowmem_end = ~0ull},
+		{.name = "no dma", .dma32_end = 8 << 20, .lowmem_end = 16 << 20},
 	};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(odd); i++) {
-		struct quire *q = boot(&(struct sim_config){ .memory = 0x1ffd000, .zones = &odd[i] });
+		struct quire *q = boot(&(struct sim_config){.memory = 0x1ffd000, .zones = &odd[i]});
 		u64 before = nr_free_pages(q), n = 0;
 		struct frame *f;
 
@@ -89,7 +89,7 @@ static void odd_layouts(void **state)
 
 static void tiny_machine(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .memory = 256 << 10, .zones = &zone_layout_flat });
+	struct quire *q = boot(&(struct sim_config){.memory = 256 << 10, .zones = &zone_layout_flat});
 
 	assert_true(nr_free_pages(q) >= 60);
 	assert_true(q->phys.mobility_disabled);
@@ -98,7 +98,7 @@ static void tiny_machine(void **state)
 
 static void expect_refused(const struct zone_layout *l, u64 memory, const char *why)
 {
-	struct quire *q = sim_machine_new_raw(&(struct sim_config){ .memory = memory, .zones = l });
+	struct quire *q = sim_machine_new_raw(&(struct sim_config){.memory = memory, .zones = l});
 
 	assert_int_equal(phys_init(q), -EINVAL);
 	if (!strstr(sim_log_text(q), why))
@@ -109,16 +109,16 @@ static void expect_refused(const struct zone_layout *l, u64 memory, const char *
 
 static void impossible_layouts_are_named(void **state)
 {
-	struct zone_layout l = { .name = "bad0", .lowmem_end = 0 };
+	struct zone_layout l = {.name = "bad0", .lowmem_end = 0};
 
 	expect_refused(&l, 64 << 20, "no low memory");
-	l = (struct zone_layout){ .name = "bad1", .dma_end = 123, .lowmem_end = ~0ull };
+	l = (struct zone_layout){.name = "bad1", .dma_end = 123, .lowmem_end = ~0ull};
 	expect_refused(&l, 64 << 20, "not page aligned");
-	l = (struct zone_layout){ .name = "bad2", .dma_end = 32 << 20, .dma32_end = 16 << 20, .lowmem_end = ~0ull };
+	l = (struct zone_layout){.name = "bad2", .dma_end = 32 << 20, .dma32_end = 16 << 20, .lowmem_end = ~0ull};
 	expect_refused(&l, 64 << 20, "DMA ends above zone DMA32");
-	l = (struct zone_layout){ .name = "bad3", .dma_end = 32 << 20, .lowmem_end = 16 << 20 };
+	l = (struct zone_layout){.name = "bad3", .dma_end = 32 << 20, .lowmem_end = 16 << 20};
 	expect_refused(&l, 64 << 20, "ends above low memory");
-	l = (struct zone_layout){ .name = "bad4", .lowmem_end = 8192 };
+	l = (struct zone_layout){.name = "bad4", .lowmem_end = 8192};
 	expect_refused(&l, 64 << 20, "low memory is smaller");
 	expect_refused(&zone_layout_32, 5ull << 30, "without PAE");
 	expect_refused(&zone_layout_flat, 128 << 10, "smaller than 256 KiB");
@@ -126,7 +126,7 @@ static void impossible_layouts_are_named(void **state)
 
 static void early_memory_is_reserved(void **state)
 {
-	struct quire *q = sim_machine_new_raw(&(struct sim_config){ .no_virgin_zero = true });
+	struct quire *q = sim_machine_new_raw(&(struct sim_config){.no_virgin_zero = true});
 	u64 *p;
 	unsigned i;
 
@@ -157,8 +157,8 @@ static u64 touched_records(const struct quire *q, u64 limit)
 
 static void boot_touches_the_same_few_records(void **state)
 {
-	struct quire *small = boot(&(struct sim_config){ .memory = 64 << 20 });
-	struct quire *large = boot(&(struct sim_config){ .memory = 64ull << 30 });
+	struct quire *small = boot(&(struct sim_config){.memory = 64 << 20});
+	struct quire *large = boot(&(struct sim_config){.memory = 64ull << 30});
 	u64 n_small = touched_records(small, 64 << 8), n_large = touched_records(large, 64ull << 18);
 
 	/* The large machine has one zone more and a longer pageblock map: some tens of records, not millions. */

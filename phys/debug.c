@@ -1,8 +1,8 @@
 /*
  * Debugging: poison, owners, and the reports for what must never happen.
  *
- * Poison (cfg.debug_poison).  A freed block is filled with 0xaa and carries FF_POISONED; when it is allocated again every
- * byte is checked.  Virgin frames are known to be zero (FF_ZEROED) and are checked for that.  A block merged of
+ * Poison (cfg.debug_poison).  A freed block is filled with 0xaa and carries FF_POISONED; when it is allocated again
+ * every byte is checked.  Virgin frames are known to be zero (FF_ZEROED) and are checked for that.  A block merged of
  * one kind and the other gets its zeroed part poisoned, so that no free byte escapes the check.  HighMem frames have
  * no address here: they are neither filled nor checked.
  *
@@ -98,9 +98,11 @@ static const struct phys_site *next_site(struct quire *q, const struct phys_site
 
 		if (!s->allocs)
 			continue;
-		if (prev && (s->live_pages > prev->live_pages || (s->live_pages == prev->live_pages && s->ip <= prev->ip)))
+		if (prev &&
+		    (s->live_pages > prev->live_pages || (s->live_pages == prev->live_pages && s->ip <= prev->ip)))
 			continue;
-		if (!best || s->live_pages > best->live_pages || (s->live_pages == best->live_pages && s->ip < best->ip))
+		if (!best || s->live_pages > best->live_pages ||
+		    (s->live_pages == best->live_pages && s->ip < best->ip))
 			best = s;
 	}
 	return best;
@@ -115,8 +117,8 @@ void phys_show_owners(struct quire *q, struct fmt_buf *out)
 	fmt_printf(out, "%10s %10s %10s  %s\n", "pages", "blocks", "allocs", "caller");
 	spin_lock(&q->lock);
 	while ((s = next_site(q, s)))
-		fmt_printf(out, "%10lu %10lu %10lu  %#lx\n", (unsigned long)s->live_pages, (unsigned long)s->live_blocks,
-			   (unsigned long)s->allocs, (unsigned long)s->ip);
+		fmt_printf(out, "%10lu %10lu %10lu  %#lx\n", (unsigned long)s->live_pages,
+			   (unsigned long)s->live_blocks, (unsigned long)s->allocs, (unsigned long)s->ip);
 	spin_unlock(&q->lock);
 }
 
@@ -141,18 +143,20 @@ static u64 last_freer(struct quire *q, pfn_t pfn)
 
 static void dump_page(struct quire *q, const struct frame *f, const char *why)
 {
-	static const char *const names[] = { "virgin", "free", "pcp", "tail", "kernel", "slab", "pgtable", "anon", "file",
-					     "shmem", "vmalloc", "reserved" };
+	static const char *const names[] = {"virgin",  "free", "pcp",  "tail",  "kernel",  "slab",
+					    "pgtable", "anon", "file", "shmem", "vmalloc", "reserved"};
 	pfn_t pfn = frame_to_pfn(q, f);
 
 	quire_log(q, 1, "page: refcount:%u mapcount:%u mapping:%#lx index:%#lx pfn:%#x", f->refcount, f->mapcount,
 		  (unsigned long)f->mapping, (unsigned long)f->index, pfn);
 	quire_log(q, 1, "type:%s order:%u flags:%#x private:%#lx head_off:%u",
-		  f->type < ARRAY_SIZE(names) ? names[f->type] : "?", f->order, f->flags, (unsigned long)f->private, f->head_off);
+		  f->type < ARRAY_SIZE(names) ? names[f->type] : "?", f->order, f->flags, (unsigned long)f->private,
+		  f->head_off);
 	quire_log(q, 1, "page dumped because: %s", why);
 	if (q->cfg.debug_owner)
 		quire_log(q, 1, "page last allocated via %#lx, last freed via %#lx",
-			  (unsigned long)q->phys.sites[q->phys.owners[pfn].alloc_site].ip, (unsigned long)last_freer(q, pfn));
+			  (unsigned long)q->phys.sites[q->phys.owners[pfn].alloc_site].ip,
+			  (unsigned long)last_freer(q, pfn));
 }
 
 void bad_page(struct quire *q, const struct frame *f, void *caller, const char *why)
@@ -188,15 +192,11 @@ static const char *tail_problem(const struct frame *f)
 static const char *free_problem(const struct frame *f, unsigned order)
 {
 	switch (f->type) {
-	case FRAME_VIRGIN:
-		return "free of a frame that was never allocated";
+	case FRAME_VIRGIN: return "free of a frame that was never allocated";
 	case FRAME_FREE:
-	case FRAME_PCP:
-		return "double free";
-	case FRAME_TAIL:
-		return tail_problem(f);
-	case FRAME_RESERVED:
-		return "free of a reserved frame";
+	case FRAME_PCP: return "double free";
+	case FRAME_TAIL: return tail_problem(f);
+	case FRAME_RESERVED: return "free of a reserved frame";
 	}
 	if (f->order != order)
 		return "freed with another order than it was allocated with";
@@ -239,8 +239,8 @@ static void corruption(struct quire *q, const struct frame *f, const u8 *page, u
 	quire_log(q, 1, "%08x:%s", from, text);
 	dump_page(q, f, "pagealloc: corrupted page details");
 	b = fmt_init(text, sizeof(text));
-	fmt_printf(&b, "Write after free: pfn:%#x byte %u is %#x (last freed via %#lx, found for caller %p)", frame_to_pfn(q, f),
-		   at, page[at], (unsigned long)last_freer(q, frame_to_pfn(q, f)), caller);
+	fmt_printf(&b, "Write after free: pfn:%#x byte %u is %#x (last freed via %#lx, found for caller %p)",
+		   frame_to_pfn(q, f), at, page[at], (unsigned long)last_freer(q, frame_to_pfn(q, f)), caller);
 	quire_bug(__FILE__, __LINE__, text);
 }
 
@@ -297,7 +297,7 @@ u16 merge_flags(struct quire *q, pfn_t a, u16 aflags, pfn_t b, u16 bflags, unsig
 
 	if (likely(!((aflags | bflags) & FF_POISONED)))
 		return aflags & bflags & FF_ZEROED;
-	/* Poison is only in low memory, and there everything free is either poisoned or zeroed or not virgin-zero junk. */
+	/* Poison is only in low memory; what is not poisoned there is virgin. */
 	if (!(aflags & FF_POISONED))
 		fill_poison(q, map + a, order);
 	if (!(bflags & FF_POISONED))

@@ -20,7 +20,7 @@ struct mistake {
 
 static struct quire *boot(bool poison, bool owner)
 {
-	struct quire *q = sim_machine_new_raw(&(struct sim_config){ .debug_poison = poison, .debug_owner = owner });
+	struct quire *q = sim_machine_new_raw(&(struct sim_config){.debug_poison = poison, .debug_owner = owner});
 
 	assert_int_equal(phys_init(q), 0);
 	return q;
@@ -50,11 +50,11 @@ static void do_free(void *arg)
 
 static void free_twice(void **state)
 {
-	static const unsigned orders[] = { 0, 3, 5, 9, 10 };
+	static const unsigned orders[] = {0, 3, 5, 9, 10};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(orders); i++) {
-		struct mistake m = { .q = boot(false, i & 1), .order = orders[i] };
+		struct mistake m = {.q = boot(false, i & 1), .order = orders[i]};
 
 		m.f = alloc_pages(m.q, GFP_KERNEL, m.order);
 		__free_pages(m.q, m.f, m.order);
@@ -64,7 +64,7 @@ static void free_twice(void **state)
 
 static void free_twice_after_the_merge(void **state)
 {
-	struct mistake m = { .q = boot(false, false) };
+	struct mistake m = {.q = boot(false, false)};
 	struct frame *f = alloc_pages(m.q, GFP_KERNEL, 5);
 
 	split_page(m.q, f, 5);
@@ -77,7 +77,7 @@ static void free_twice_after_the_merge(void **state)
 
 static void free_the_middle(void **state)
 {
-	struct mistake m = { .q = boot(false, false) };
+	struct mistake m = {.q = boot(false, false)};
 
 	m.f = alloc_pages(m.q, GFP_KERNEL, 4) + 3;
 	expect(do_free, &m, "free of the middle of a block");
@@ -85,7 +85,7 @@ static void free_the_middle(void **state)
 
 static void free_with_the_wrong_order(void **state)
 {
-	struct mistake m = { .q = boot(false, false), .order = 2 };
+	struct mistake m = {.q = boot(false, false), .order = 2};
 
 	m.f = alloc_pages(m.q, GFP_KERNEL, 3);
 	expect(do_free, &m, "another order");
@@ -93,27 +93,27 @@ static void free_with_the_wrong_order(void **state)
 
 static void free_what_never_was(void **state)
 {
-	struct mistake m = { .q = boot(false, false) };
+	struct mistake m = {.q = boot(false, false)};
 
 	m.f = m.q->cfg.mem_map + 9000; /* virgin */
 	expect(do_free, &m, "never allocated");
-	m = (struct mistake){ .q = boot(false, false) };
+	m = (struct mistake){.q = boot(false, false)};
 	m.f = m.q->cfg.mem_map;
 	expect(do_free, &m, "reserved frame");
 }
 
 static void free_in_use(void **state)
 {
-	struct mistake m = { .q = boot(false, false) };
+	struct mistake m = {.q = boot(false, false)};
 
 	m.f = alloc_page(m.q, GFP_KERNEL);
 	m.f->mapcount = 1;
 	expect(do_free, &m, "freed while mapped");
-	m = (struct mistake){ .q = boot(false, false) };
+	m = (struct mistake){.q = boot(false, false)};
 	m.f = alloc_page(m.q, GFP_KERNEL);
 	m.f->flags = FF_LRU;
 	expect(do_free, &m, "freed while on an LRU list");
-	m = (struct mistake){ .q = boot(false, false) };
+	m = (struct mistake){.q = boot(false, false)};
 	m.f = alloc_page(m.q, GFP_KERNEL);
 	m.f->flags = FF_WRITEBACK;
 	expect(do_free, &m, "freed while under writeback");
@@ -121,7 +121,7 @@ static void free_in_use(void **state)
 
 static void free_no_record(void **state)
 {
-	struct mistake m = { .q = boot(false, false) };
+	struct mistake m = {.q = boot(false, false)};
 	const char *text;
 
 	m.f = (struct frame *)((char *)m.q->cfg.mem_map + 17);
@@ -151,7 +151,7 @@ static void do_free_address(void *arg)
 
 static void other_ways_to_free(void **state)
 {
-	struct mistake m = { .q = boot(false, false) };
+	struct mistake m = {.q = boot(false, false)};
 	const char *text;
 	int local;
 
@@ -174,12 +174,12 @@ static void put_too_much(void *arg)
 
 static void more_put_than_taken(void **state)
 {
-	struct mistake m = { .q = boot(false, false) };
+	struct mistake m = {.q = boot(false, false)};
 
 	m.f = alloc_page(m.q, GFP_KERNEL);
 	m.f->refcount = 2;
 	expect(put_too_much, &m, "more references put than taken");
-	m = (struct mistake){ .q = boot(false, false) };
+	m = (struct mistake){.q = boot(false, false)};
 	m.f = alloc_page(m.q, GFP_KERNEL);
 	__free_pages(m.q, m.f, 0);
 	expect(put_too_much, &m, "double free");
@@ -197,11 +197,11 @@ static void alloc_all(void *arg)
 
 static void write_after_free_is_found(void **state)
 {
-	static const u32 at[] = { 0, 1, 2049, 4095 };
+	static const u32 at[] = {0, 1, 2049, 4095};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(at); i++) {
-		struct mistake m = { .q = boot(true, true) };
+		struct mistake m = {.q = boot(true, true)};
 		u8 *p;
 		char where[40];
 
@@ -228,7 +228,7 @@ static void write_after_free_is_found(void **state)
 
 static void write_to_virgin_memory_is_found(void **state)
 {
-	struct mistake m = { .q = boot(true, false) };
+	struct mistake m = {.q = boot(true, false)};
 
 	m.f = m.q->cfg.mem_map + 9000;
 	*(u8 *)frame_address(m.q, m.f) = 1;
@@ -237,7 +237,7 @@ static void write_to_virgin_memory_is_found(void **state)
 
 static void false_promise_of_zero_is_found(void **state)
 {
-	struct mistake m = { .q = boot(true, false) };
+	struct mistake m = {.q = boot(true, false)};
 
 	m.f = alloc_page(m.q, GFP_KERNEL);
 	*(u8 *)frame_address(m.q, m.f) = 1;
@@ -249,7 +249,7 @@ static void poison_survives_merges_and_splits(void **state)
 {
 	struct quire *q = boot(true, false);
 	struct frame *f[64];
-	struct mistake m = { .q = q };
+	struct mistake m = {.q = q};
 	unsigned round, i;
 
 	/* Halves of virgin blocks merge with poisoned ones; everything must stay checked. */

@@ -18,15 +18,21 @@
 #define MIN_FRAMES_FOR_MOBILITY (6u * PAGEBLOCK_NR_PAGES)
 
 const struct zone_layout zone_layout_64 = {
-	.name = "64", .dma_end = 16ull << 20, .dma32_end = 4ull << 30, .lowmem_end = ~0ull,
+	.name = "64",
+	.dma_end = 16ull << 20,
+	.dma32_end = 4ull << 30,
+	.lowmem_end = ~0ull,
 };
 const struct zone_layout zone_layout_32 = {
-	.name = "32", .dma_end = 16ull << 20, .lowmem_end = 896ull << 20,
+	.name = "32",
+	.dma_end = 16ull << 20,
+	.lowmem_end = 896ull << 20,
 };
 const struct zone_layout zone_layout_flat = {
-	.name = "flat", .lowmem_end = ~0ull,
+	.name = "flat",
+	.lowmem_end = ~0ull,
 };
-static const char *const zone_names[MAX_NR_ZONES] = { "DMA", "DMA32", "Normal", "HighMem" };
+static const char *const zone_names[MAX_NR_ZONES] = {"DMA", "DMA32", "Normal", "HighMem"};
 
 const struct zone_layout *zone_layout_by_name(const char *name)
 {
@@ -60,7 +66,8 @@ static const char *layout_problem(const struct zone_layout *l, u64 memory)
 {
 	if (!l->lowmem_end)
 		return "no low memory: lowmem_end is 0";
-	if (!PAGE_ALIGNED(l->dma_end) || !PAGE_ALIGNED(l->dma32_end) || (l->lowmem_end != ~0ull && !PAGE_ALIGNED(l->lowmem_end)))
+	if (!PAGE_ALIGNED(l->dma_end) || !PAGE_ALIGNED(l->dma32_end) ||
+	    (l->lowmem_end != ~0ull && !PAGE_ALIGNED(l->lowmem_end)))
 		return "a zone boundary is not page aligned";
 	if (l->dma32_end && l->dma_end > l->dma32_end)
 		return "zone DMA ends above zone DMA32";
@@ -90,7 +97,8 @@ static void setup_zone(struct quire *q, unsigned i, u64 start, u64 end, bool con
 	/* Pageblocks that begin in the zone; all MOVABLE. */
 	first = (pfn_t)ALIGN_UP(z->start_pfn, PAGEBLOCK_NR_PAGES);
 	if (first < z->end_pfn)
-		z->nr_pageblocks[MIGRATE_MOVABLE] = (ALIGN_UP(z->end_pfn, PAGEBLOCK_NR_PAGES) - first) >> PAGEBLOCK_ORDER;
+		z->nr_pageblocks[MIGRATE_MOVABLE] =
+			(ALIGN_UP(z->end_pfn, PAGEBLOCK_NR_PAGES) - first) >> PAGEBLOCK_ORDER;
 }
 
 static void setup_zones(struct quire *q, const struct zone_layout *l)
@@ -106,7 +114,7 @@ static void setup_zones(struct quire *q, const struct zone_layout *l)
 /* Both flags at once make no sense; Linux warns, we let movable win. */
 static void setup_types(struct quire *q)
 {
-	static const u8 by_flags[4] = { MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE };
+	static const u8 by_flags[4] = {MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(by_flags); i++)
@@ -223,7 +231,7 @@ static void setup_zonelists(struct quire *q)
 {
 	unsigned class, cpu;
 
-	for (class = 0; class < MAX_NR_ZONES; class++) {
+	for (class = 0; class < MAX_NR_ZONES; class ++) {
 		unsigned i = class;
 
 		while (i && !zone_populated(&q->phys.zones[i]))
@@ -236,7 +244,7 @@ static void setup_zonelists(struct quire *q)
 
 int phys_init(struct quire *q)
 {
-	static const u32 default_ratio[MAX_NR_ZONES] = { 256, 256, 32, 0 };
+	static const u32 default_ratio[MAX_NR_ZONES] = {256, 256, 32, 0};
 	unsigned i;
 	int err = phys_early_init(q);
 

@@ -14,9 +14,9 @@
 #include "phys.h"
 
 static const u8 fallbacks[MIGRATE_PCPTYPES][MIGRATE_PCPTYPES - 1] = {
-	[MIGRATE_UNMOVABLE] = { MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE },
-	[MIGRATE_MOVABLE] = { MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE },
-	[MIGRATE_RECLAIMABLE] = { MIGRATE_UNMOVABLE, MIGRATE_MOVABLE },
+	[MIGRATE_UNMOVABLE] = {MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE},
+	[MIGRATE_MOVABLE] = {MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE},
+	[MIGRATE_RECLAIMABLE] = {MIGRATE_UNMOVABLE, MIGRATE_MOVABLE},
 };
 
 void set_pageblock_migratetype(struct quire *q, pfn_t pfn, enum migratetype mt)
@@ -119,7 +119,8 @@ static struct frame *claim_pageblock(struct quire *q, struct zone *z, struct fra
 	if (start_mt == MIGRATE_MOVABLE)
 		alike = nr_movable;
 	else
-		alike = old_mt == MIGRATE_MOVABLE ? PAGEBLOCK_NR_PAGES - MIN(nr_free + nr_movable, PAGEBLOCK_NR_PAGES) : 0;
+		alike = old_mt == MIGRATE_MOVABLE ? PAGEBLOCK_NR_PAGES - MIN(nr_free + nr_movable, PAGEBLOCK_NR_PAGES)
+						  : 0;
 	if (nr_free + alike < 1u << (PAGEBLOCK_ORDER - 1))
 		return NULL;
 	move_freepages(q, z, start, end, start_mt);
@@ -156,7 +157,8 @@ static void take_fallback(struct quire *q, struct zone *z, struct frame *f)
 }
 
 /* Largest blocks first: converting many frames at once is what keeps later requests from falling back again. */
-static struct frame *rmqueue_claim(struct quire *q, struct zone *z, unsigned order, enum migratetype mt, u32 alloc_flags)
+static struct frame *rmqueue_claim(struct quire *q, struct zone *z, unsigned order, enum migratetype mt,
+				   u32 alloc_flags)
 {
 	int min_order = alloc_flags & ALLOC_NOFRAGMENT && order < PAGEBLOCK_ORDER ? PAGEBLOCK_ORDER : (int)order;
 	enum migratetype old_mt;

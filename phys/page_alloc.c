@@ -119,7 +119,8 @@ static struct frame *scan_zones(struct quire *q, struct phys_cpu *c, const struc
 
 		if (!zone_populated(z))
 			continue;
-		if (!(alloc_flags & ALLOC_NO_WATERMARKS) && !zone_watermark_ok(z, ac->order, mark, ac->highest, alloc_flags))
+		if (!(alloc_flags & ALLOC_NO_WATERMARKS) &&
+		    !zone_watermark_ok(z, ac->order, mark, ac->highest, alloc_flags))
 			continue;
 		f = alloc_from_zone(q, c, (unsigned)zi, ac, alloc_flags);
 		if (f)
@@ -297,7 +298,8 @@ static struct frame *alloc_slowpath(struct quire *q, const struct alloc_context 
 /* ---- allocation ---- */
 
 /* Slot held: a block of the CPU's list of a zone if it has one. */
-static inline struct frame *alloc_from_list(struct quire *q, struct per_cpu_pages *pcp, unsigned pi, unsigned order, u16 *flags)
+static inline struct frame *alloc_from_list(struct quire *q, struct per_cpu_pages *pcp, unsigned pi, unsigned order,
+					    u16 *flags)
 {
 	struct frame *f = pcp_pop(q, pcp, pi, order);
 
@@ -327,9 +329,9 @@ static struct frame *alloc_refill(struct quire *q, const struct alloc_context *a
 
 /* Everything but a hit on the CPU's list.  c: the slot, held, whose list was empty; or NULL. */
 static __attribute__((noinline)) struct frame *alloc_missed(struct quire *q, gfp_t gfp, unsigned order, void *caller,
-							     struct phys_cpu *c)
+							    struct phys_cpu *c)
 {
-	struct alloc_context ac = { gfp, order, gfp_migratetype(q, gfp), gfp_zone(q, gfp), caller };
+	struct alloc_context ac = {gfp, order, gfp_migratetype(q, gfp), gfp_zone(q, gfp), caller};
 	struct frame *f;
 	u16 flags = 0;
 
@@ -346,13 +348,14 @@ static __attribute__((noinline)) struct frame *alloc_missed(struct quire *q, gfp
 	return f ? finish_alloc(q, gfp, f, order, flags, caller) : NULL;
 }
 
-static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(struct quire *q, gfp_t gfp, unsigned order,
-									      void *caller)
+static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(struct quire *q, gfp_t gfp,
+									      unsigned order, void *caller)
 {
 	/* All that can be found out before the slot is locked: the atomic holds up every load after it. */
 	struct ctx *ctx = port_ctx();
 	int oi = pcp_order_index(order);
-	unsigned zi = q->phys.first_zone[gfp_zone(q, gfp)], pi = (unsigned)oi * MIGRATE_PCPTYPES + gfp_migratetype(q, gfp);
+	unsigned zi = q->phys.first_zone[gfp_zone(q, gfp)],
+		 pi = (unsigned)oi * MIGRATE_PCPTYPES + gfp_migratetype(q, gfp);
 	struct phys_cpu *c = NULL;
 	struct frame *f;
 	u16 flags;
@@ -409,7 +412,7 @@ static unsigned bulk_from_slot(struct quire *q, const struct alloc_context *ac, 
 
 unsigned alloc_pages_bulk(struct quire *q, gfp_t gfp, unsigned n, struct frame **out)
 {
-	struct alloc_context ac = { gfp, 0, gfp_migratetype(q, gfp), gfp_zone(q, gfp), __builtin_return_address(0) };
+	struct alloc_context ac = {gfp, 0, gfp_migratetype(q, gfp), gfp_zone(q, gfp), __builtin_return_address(0)};
 	unsigned got = 0;
 
 	if (n && port_should_fail(q, FAIL_PAGE) && !(gfp & __GFP_NOFAIL))
@@ -471,8 +474,8 @@ static inline unsigned free_list_index(struct quire *q, pfn_t pfn, unsigned orde
 }
 
 /* Slot held. */
-static inline void free_to_slot(struct quire *q, struct phys_cpu *c, struct frame *f, pfn_t pfn, unsigned zi, unsigned pi,
-				unsigned order, u16 flags)
+static inline void free_to_slot(struct quire *q, struct phys_cpu *c, struct frame *f, pfn_t pfn, unsigned zi,
+				unsigned pi, unsigned order, u16 flags)
 {
 	struct per_cpu_pages *pcp = &c->pcp[zi];
 
@@ -483,7 +486,7 @@ static inline void free_to_slot(struct quire *q, struct phys_cpu *c, struct fram
 }
 
 static inline __attribute__((always_inline)) void free_pages_inline(struct quire *q, struct frame *f, unsigned order,
-								     void *caller)
+								    void *caller)
 {
 	struct ctx *ctx = port_ctx();
 	u64 pfn = (u64)(f - q->cfg.mem_map);
@@ -537,8 +540,8 @@ static unsigned bulk_to_slot(struct quire *q, struct phys_cpu *c, unsigned n, st
 			break;
 		if (unlikely(q->phys.debug))
 			flags = debug_free(q, f, f->order, flags, caller);
-		free_to_slot(q, c, f, (pfn_t)pfn, pfn_zone_idx(q, (pfn_t)pfn), free_list_index(q, (pfn_t)pfn, f->order), f->order,
-			     flags);
+		free_to_slot(q, c, f, (pfn_t)pfn, pfn_zone_idx(q, (pfn_t)pfn), free_list_index(q, (pfn_t)pfn, f->order),
+			     f->order, flags);
 	}
 	return i;
 }
@@ -574,7 +577,8 @@ struct frame *phys_take_free_block(struct quire *q, pfn_t head, unsigned order)
 	u16 flags;
 
 	lockdep_assert_held(&q->lock);
-	if (head >= q->phys.nr_frames || !zone_watermark_ok(z, 0, z->watermark[WMARK_MIN] + (1u << order), ZONE_NORMAL, 0))
+	if (head >= q->phys.nr_frames ||
+	    !zone_watermark_ok(z, 0, z->watermark[WMARK_MIN] + (1u << order), ZONE_NORMAL, 0))
 		return NULL;
 	if (order == MAX_ORDER && head == z->virgin_next && head != z->virgin_end)
 		take_virgin(q, z);

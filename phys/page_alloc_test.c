@@ -68,7 +68,7 @@ static void zeroed_means_zero(void **state)
 	unsigned junk, order;
 
 	for (junk = 0; junk < 2; junk++) {
-		struct quire *q = boot(&(struct sim_config){ .no_virgin_zero = junk });
+		struct quire *q = boot(&(struct sim_config){.no_virgin_zero = junk});
 		u64 before = nr_free_pages(q);
 
 		for (order = 0; order <= MAX_ORDER; order++) {
@@ -152,7 +152,7 @@ static void bulk(void **state)
 
 static void counts_for_vmstat(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .nr_cpus = 2 });
+	struct quire *q = boot(&(struct sim_config){.nr_cpus = 2});
 	u64 before = nr_free_pages(q), pgalloc[MAX_NR_ZONES], allocs, pgfree;
 	struct frame *a = alloc_pages(q, GFP_KERNEL, 3), *b = alloc_pages(q, GFP_KERNEL, 6);
 
@@ -198,7 +198,7 @@ static void folio_references(void **state)
 
 static void zones_by_flag(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .memory = 6ull << 30 });
+	struct quire *q = boot(&(struct sim_config){.memory = 6ull << 30});
 	u64 before = nr_free_pages(q);
 	struct frame *n = alloc_page(q, GFP_KERNEL), *d32 = alloc_page(q, GFP_KERNEL | __GFP_DMA32),
 		     *d = alloc_page(q, GFP_KERNEL | __GFP_DMA), *h = alloc_page(q, GFP_HIGHUSER);
@@ -265,8 +265,8 @@ static void watermarks_keep_reserves(void **state)
 /* ---- the slow path ---- */
 
 static struct {
-	struct frame *chain;    /* frames that "reclaim" can free */
-	u64 give;               /* frames it frees at each call */
+	struct frame *chain; /* frames that "reclaim" can free */
+	u64 give;            /* frames it frees at each call */
 	unsigned reclaims, ooms, wakes;
 	int oom_answer;
 } script;
@@ -370,15 +370,15 @@ static void who_gives_up(void **state)
 		unsigned order;
 		bool ooms, warns;
 	} cases[] = {
-		{ GFP_KERNEL, 0, true, true },                         /* the OOM killer says: the caller dies */
-		{ GFP_KERNEL | __GFP_NORETRY, 0, false, true },
-		{ GFP_KERNEL | __GFP_RETRY_MAYFAIL, 0, false, true },
-		{ GFP_KERNEL | __GFP_RETRY_MAYFAIL, 9, false, true },
-		{ GFP_KERNEL, 4, false, true },                        /* costly */
-		{ GFP_NOFS, 0, false, true },
-		{ GFP_NOIO | __GFP_NOWARN, 0, false, false },
-		{ GFP_NOWAIT, 0, false, false },
-		{ GFP_ATOMIC | __GFP_NOMEMALLOC, 10, false, true },
+		{GFP_KERNEL, 0, true, true}, /* the OOM killer says: the caller dies */
+		{GFP_KERNEL | __GFP_NORETRY, 0, false, true},
+		{GFP_KERNEL | __GFP_RETRY_MAYFAIL, 0, false, true},
+		{GFP_KERNEL | __GFP_RETRY_MAYFAIL, 9, false, true},
+		{GFP_KERNEL, 4, false, true}, /* costly */
+		{GFP_NOFS, 0, false, true},
+		{GFP_NOIO | __GFP_NOWARN, 0, false, false},
+		{GFP_NOWAIT, 0, false, false},
+		{GFP_ATOMIC | __GFP_NOMEMALLOC, 10, false, true},
 	};
 	unsigned i;
 
@@ -446,7 +446,8 @@ static void report_reads_like_linux(void **state)
 	for (i = 0; i < 30; i++)
 		assert_null(alloc_pages(q, GFP_KERNEL | __GFP_ZERO, 10));
 	log = sim_log_text(q);
-	assert_non_null(strstr(log, ": page allocation failure: order:10, mode:0xdc0(GFP_KERNEL|__GFP_ZERO), nodemask=(null)"));
+	assert_non_null(
+		strstr(log, ": page allocation failure: order:10, mode:0xdc0(GFP_KERNEL|__GFP_ZERO), nodemask=(null)"));
 	assert_non_null(strstr(log, "Mem-Info:"));
 	assert_non_null(strstr(log, "Node 0 DMA32 free:"));
 	assert_non_null(strstr(log, "lowmem_reserve[]: 0"));
@@ -472,7 +473,7 @@ static void flag_names(void **state)
 
 static void types_do_not_mix(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .memory = 256 << 20 });
+	struct quire *q = boot(&(struct sim_config){.memory = 256 << 20});
 	u64 before = nr_free_pages(q);
 	struct frame *u[64], *m[64];
 	unsigned i, j;
@@ -483,7 +484,8 @@ static void types_do_not_mix(void **state)
 	}
 	for (i = 0; i < 64; i++)
 		for (j = 0; j < 64; j++)
-			assert_int_not_equal(frame_to_pfn(q, u[i]) >> PAGEBLOCK_ORDER, frame_to_pfn(q, m[j]) >> PAGEBLOCK_ORDER);
+			assert_int_not_equal(frame_to_pfn(q, u[i]) >> PAGEBLOCK_ORDER,
+					     frame_to_pfn(q, m[j]) >> PAGEBLOCK_ORDER);
 	for (i = 0; i < 64; i++) {
 		__free_pages(q, u[i], 0);
 		__free_pages(q, m[i], 0);
@@ -517,7 +519,7 @@ static void lookup_and_take(void **state)
 
 static void busy_slot_delays_nobody(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .nr_cpus = 2 });
+	struct quire *q = boot(&(struct sim_config){.nr_cpus = 2});
 	u64 before = nr_free_pages(q);
 	struct frame *f;
 	unsigned i;

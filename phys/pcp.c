@@ -1,12 +1,12 @@
 /*
  * Per-CPU lists: stacks of ready blocks that spare most allocations the core lock.
  *
- * A slot belongs to a CPU, but a CPU number is only a hint (the thread may move at any time), so a slot has a lock.  It is
- * only ever tried: who loses takes the neighbour's slot or goes to the buddy lists under q->lock.  Hence a slot that
+ * A slot belongs to a CPU, but a CPU number is only a hint (the thread may move at any time), so a slot has a lock.  It
+ * is only ever tried: who loses takes the neighbour's slot or goes to the buddy lists under q->lock.  Hence a slot that
  * a transaction keeps until its commit, or whose owner is stopped, delays nobody.
  *
- * Orders 0-4 and 9 have lists, one for each migrate type.  Blocks move between lists and buddy in batches under q->lock.
- * The frames on them are not counted free in their zone: watermarks hold without them.
+ * Orders 0-4 and 9 have lists, one for each migrate type.  Blocks move between lists and buddy in batches under
+ * q->lock.  The frames on them are not counted free in their zone: watermarks hold without them.
  *
  * Lock: the slot's (rank CPU), then q->lock for moving.
  */

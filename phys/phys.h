@@ -33,8 +33,9 @@
 #endif
 
 /* Types whose frames belong to somebody. */
-#define IN_USE_TYPES ((1u << FRAME_KERNEL) | (1u << FRAME_SLAB) | (1u << FRAME_PGTABLE) | (1u << FRAME_ANON) | \
-		      (1u << FRAME_FILE) | (1u << FRAME_SHMEM) | (1u << FRAME_VMALLOC))
+#define IN_USE_TYPES                                                                                                   \
+	((1u << FRAME_KERNEL) | (1u << FRAME_SLAB) | (1u << FRAME_PGTABLE) | (1u << FRAME_ANON) | (1u << FRAME_FILE) | \
+	 (1u << FRAME_SHMEM) | (1u << FRAME_VMALLOC))
 #define FF_FREE_MASK (FF_ZEROED | FF_POISONED)
 
 /* What an allocation may do; Linux's names (mm/internal.h).  The low two bits are the watermark. */
@@ -227,7 +228,8 @@ static inline struct frame *pcp_pop(struct quire *q, struct per_cpu_pages *pcp, 
 }
 
 /* Slot held.  The record becomes that of a PCP head. */
-static inline void pcp_push(struct per_cpu_pages *pcp, unsigned pi, struct frame *f, pfn_t pfn, unsigned order, u16 flags)
+static inline void pcp_push(struct per_cpu_pages *pcp, unsigned pi, struct frame *f, pfn_t pfn, unsigned order,
+			    u16 flags)
 {
 	struct pcp_list *l = &pcp->lists[pi];
 

@@ -27,12 +27,12 @@ struct block {
 struct model {
 	struct quire *q;
 	u64 rng;
-	u32 *owner;     /* by frame: index into blocks + 1; 0 = free */
+	u32 *owner; /* by frame: index into blocks + 1; 0 = free */
 	struct block *blocks;
-	unsigned n;     /* live blocks */
-	u64 used;       /* frames */
-	u64 total;      /* frames free at the start */
-	unsigned bias;  /* percent of operations that allocate, changes with time */
+	unsigned n;    /* live blocks */
+	u64 used;      /* frames */
+	u64 total;     /* frames free at the start */
+	unsigned bias; /* percent of operations that allocate, changes with time */
 };
 
 static u64 rnd(struct model *m, u64 below)
@@ -51,8 +51,10 @@ static unsigned random_order(struct model *m)
 
 static gfp_t random_gfp(struct model *m)
 {
-	static const gfp_t kinds[] = { GFP_KERNEL, GFP_HIGHUSER_MOVABLE, GFP_KERNEL | __GFP_RECLAIMABLE, GFP_ATOMIC, GFP_NOWAIT,
-				       GFP_KERNEL | __GFP_DMA32, GFP_KERNEL | __GFP_DMA, GFP_HIGHUSER, GFP_NOFS };
+	static const gfp_t kinds[] =
+		{GFP_KERNEL, GFP_HIGHUSER_MOVABLE,     GFP_KERNEL | __GFP_RECLAIMABLE, GFP_ATOMIC,
+		 GFP_NOWAIT, GFP_KERNEL | __GFP_DMA32, GFP_KERNEL | __GFP_DMA,         GFP_HIGHUSER,
+		 GFP_NOFS};
 	gfp_t gfp = kinds[rnd(m, ARRAY_SIZE(kinds))] | __GFP_NOWARN;
 
 	if (rnd(m, 4) == 0)
@@ -92,7 +94,7 @@ static void check_is_zero(struct model *m, struct frame *f, unsigned order)
 	u64 i, n = (PAGE_SIZE << order) / 8;
 
 	/* whole small blocks, samples of large ones */
-	for (i = 0; i < n; i += order > 3 ? 61 : 1)
+	for (i = 0; i<n; i += order> 3 ? 61 : 1)
 		assert_int_equal(p[i], 0);
 	assert_int_equal(p[n - 1], 0);
 }
@@ -121,7 +123,7 @@ static void model_add(struct model *m, struct frame *f, unsigned order, gfp_t gf
 		assert_int_equal(m->owner[i], 0);
 		m->owner[i] = m->n;
 	}
-	*b = (struct block){ f, order, rnd(m, 1ull << 31) };
+	*b = (struct block){f, order, rnd(m, 1ull << 31)};
 	*p = *last_word(p, order) = b->stamp;
 	/* what an owner leaves in the record must not come back */
 	f->mapping = f->index = f->private = b->stamp;
@@ -293,7 +295,7 @@ static void show(struct quire *q, struct fmt_buf *out)
 
 static void run_model(const struct sim_config *cfg, u64 ops, struct fmt_buf *out)
 {
-	struct model m = { .q = sim_machine_new_raw(cfg), .rng = cfg->seed, .bias = 60 };
+	struct model m = {.q = sim_machine_new_raw(cfg), .rng = cfg->seed, .bias = 60};
 	u64 i;
 
 	assert_int_equal(phys_init(m.q), 0);
@@ -345,26 +347,32 @@ static u64 times(u64 ops)
 
 static void default_layout(void **state)
 {
-	run_twice((struct sim_config){ .memory = 64 << 20, .nr_cpus = 3 }, times(1000000));
+	run_twice((struct sim_config){.memory = 64 << 20, .nr_cpus = 3}, times(1000000));
 }
 
 static void small_highmem_layout(void **state)
 {
-	static const struct zone_layout small32 = { .name = "small32", .dma_end = 4 << 20, .lowmem_end = 24 << 20 };
+	static const struct zone_layout small32 = {.name = "small32", .dma_end = 4 << 20, .lowmem_end = 24 << 20};
 
-	run_twice((struct sim_config){ .memory = 48 << 20, .zones = &small32, .nr_cpus = 2 }, times(600000));
+	run_twice((struct sim_config){.memory = 48 << 20, .zones = &small32, .nr_cpus = 2}, times(600000));
 }
 
 static void unaligned_layout_with_junk(void **state)
 {
-	static const struct zone_layout odd = { .name = "odd", .dma_end = 0x323000, .dma32_end = 0xa45000, .lowmem_end = ~0ull };
+	static const struct zone_layout odd = {.name = "odd",
+					       .dma_end = 0x323000,
+					       .dma32_end = 0xa45000,
+					       .lowmem_end = ~0ull};
 
-	run_twice((struct sim_config){ .memory = 0x1ffd000, .zones = &odd, .no_virgin_zero = true }, times(400000));
+	run_twice((struct sim_config){.memory = 0x1ffd000, .zones = &odd, .no_virgin_zero = true}, times(400000));
 }
 
 static void poisoned_and_owned(void **state)
 {
-	run_twice((struct sim_config){ .memory = 32 << 20, .zones = &zone_layout_flat, .debug_poison = true, .debug_owner = true },
+	run_twice((struct sim_config){.memory = 32 << 20,
+				      .zones = &zone_layout_flat,
+				      .debug_poison = true,
+				      .debug_owner = true},
 		  times(40000));
 }
 

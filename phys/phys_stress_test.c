@@ -1,6 +1,6 @@
 /*
- * Many threads at once: allocation, freeing by another thread, drains, views, dead-slow slot owners.  Meant for TSan and ASan:
- * what is checked here is that nobody gets a frame twice, that contents stay whole, and that all comes back.
+ * Many threads at once: allocation, freeing by another thread, drains, views.  Meant for TSan and ASan: what
+ * is checked here is that nobody gets a frame twice, that contents stay whole, and that all comes back.
  * Then a failure sweep: every allocation of a scenario is made to fail in turn, and nothing may leak.
  */
 #include <setjmp.h>
@@ -75,7 +75,8 @@ static void let_go(struct worker *w, struct frame *f)
 
 static void alloc_one(struct worker *w, unsigned slot)
 {
-	static const gfp_t kinds[] = { GFP_KERNEL, GFP_KERNEL | __GFP_MOVABLE, GFP_ATOMIC | __GFP_ZERO, GFP_KERNEL | __GFP_RECLAIMABLE };
+	static const gfp_t kinds[] = {GFP_KERNEL, GFP_KERNEL | __GFP_MOVABLE, GFP_ATOMIC | __GFP_ZERO,
+				      GFP_KERNEL | __GFP_RECLAIMABLE};
 	unsigned order = rnd(w, 10) ? (unsigned)rnd(w, 4) : (unsigned)rnd(w, NR_ORDERS);
 	struct frame *f = alloc_pages(w->q, kinds[rnd(w, 4)] | __GFP_NOWARN | __GFP_NORETRY, order);
 
@@ -115,7 +116,7 @@ static void look(struct worker *w)
 
 static void work(struct quire *q, unsigned id, void *arg)
 {
-	struct worker w = { .q = q, .sh = arg, .id = id, .rng = ((struct shared *)arg)->seed + id };
+	struct worker w = {.q = q, .sh = arg, .id = id, .rng = ((struct shared *)arg)->seed + id};
 	u64 i;
 
 	for (i = 0; i < w.sh->ops; i++) {
@@ -145,7 +146,7 @@ static void work(struct quire *q, unsigned id, void *arg)
 
 static void stress(struct sim_config cfg, unsigned threads, u64 ops)
 {
-	struct shared sh = { .seed = sim_seed(cfg.memory + threads), .ops = ops };
+	struct shared sh = {.seed = sim_seed(cfg.memory + threads), .ops = ops};
 	struct quire *q;
 	u64 before;
 	unsigned i;
@@ -167,28 +168,30 @@ static void stress(struct sim_config cfg, unsigned threads, u64 ops)
 
 static void two_threads_one_cpu(void **state)
 {
-	stress((struct sim_config){ .memory = 64 << 20 }, 2, 60000);
+	stress((struct sim_config){.memory = 64 << 20}, 2, 60000);
 }
 
 static void four_threads_two_cpus(void **state)
 {
-	stress((struct sim_config){ .memory = 128 << 20, .nr_cpus = 2 }, 4, 40000);
+	stress((struct sim_config){.memory = 128 << 20, .nr_cpus = 2}, 4, 40000);
 }
 
 static void eight_threads_short_of_memory(void **state)
 {
-	stress((struct sim_config){ .memory = 24 << 20, .nr_cpus = 8 }, 8, 20000);
+	stress((struct sim_config){.memory = 24 << 20, .nr_cpus = 8}, 8, 20000);
 }
 
 static void four_threads_with_debugging(void **state)
 {
-	stress((struct sim_config){ .memory = 32 << 20, .nr_cpus = 4, .debug_owner = true, .debug_poison = true }, 4, 4000);
+	stress((struct sim_config){.memory = 32 << 20, .nr_cpus = 4, .debug_owner = true, .debug_poison = true}, 4,
+	       4000);
 }
 
 /* The same interleaving from the same seed, chosen by the scheduler of the simulated machine. */
 static void one_at_a_time(void **state)
 {
-	stress((struct sim_config){ .memory = 32 << 20, .nr_cpus = 3, .sched = SIM_SCHED_ONE, .break_percent = 30 }, 4, 5000);
+	stress((struct sim_config){.memory = 32 << 20, .nr_cpus = 3, .sched = SIM_SCHED_ONE, .break_percent = 30}, 4,
+	       5000);
 }
 
 /* ---- failure sweep ---- */

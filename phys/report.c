@@ -1,6 +1,6 @@
 /*
- * Words about memory for people: the allocation-failure report and Mem-Info, in Linux's text (mm/page_alloc.c: warn_alloc,
- * mm/show_mem.c), so that those who know how to read one can read ours.
+ * Words about memory for people: the allocation-failure report and Mem-Info, in Linux's text (mm/page_alloc.c:
+ * warn_alloc, mm/show_mem.c), so that those who know how to read one can read ours.
  *
  * Locks: reads counters without any; a report is a snapshot, not a proof.
  */
@@ -19,40 +19,40 @@ struct flag_name {
 
 /* Order as in include/trace/events/mmflags.h: combinations first. */
 static const struct flag_name gfp_names[] = {
-	{ GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM, "GFP_TRANSHUGE" },
-	{ GFP_TRANSHUGE_LIGHT, "GFP_TRANSHUGE_LIGHT" },
-	{ GFP_HIGHUSER_MOVABLE, "GFP_HIGHUSER_MOVABLE" },
-	{ GFP_HIGHUSER, "GFP_HIGHUSER" },
-	{ GFP_USER, "GFP_USER" },
-	{ GFP_KERNEL | __GFP_ACCOUNT, "GFP_KERNEL_ACCOUNT" },
-	{ GFP_KERNEL, "GFP_KERNEL" },
-	{ GFP_NOFS, "GFP_NOFS" },
-	{ GFP_ATOMIC, "GFP_ATOMIC" },
-	{ GFP_NOIO, "GFP_NOIO" },
-	{ GFP_NOWAIT, "GFP_NOWAIT" },
-	{ GFP_DMA, "GFP_DMA" },
-	{ GFP_DMA32, "GFP_DMA32" },
-	{ __GFP_RECLAIM, "__GFP_RECLAIM" },
-	{ __GFP_HIGHMEM, "__GFP_HIGHMEM" },
-	{ __GFP_MOVABLE, "__GFP_MOVABLE" },
-	{ __GFP_RECLAIMABLE, "__GFP_RECLAIMABLE" },
-	{ __GFP_HIGH, "__GFP_HIGH" },
-	{ __GFP_IO, "__GFP_IO" },
-	{ __GFP_FS, "__GFP_FS" },
-	{ __GFP_ZERO, "__GFP_ZERO" },
-	{ __GFP_DIRECT_RECLAIM, "__GFP_DIRECT_RECLAIM" },
-	{ __GFP_KSWAPD_RECLAIM, "__GFP_KSWAPD_RECLAIM" },
-	{ __GFP_WRITE, "__GFP_WRITE" },
-	{ __GFP_NOWARN, "__GFP_NOWARN" },
-	{ __GFP_RETRY_MAYFAIL, "__GFP_RETRY_MAYFAIL" },
-	{ __GFP_NOFAIL, "__GFP_NOFAIL" },
-	{ __GFP_NORETRY, "__GFP_NORETRY" },
-	{ __GFP_MEMALLOC, "__GFP_MEMALLOC" },
-	{ __GFP_COMP, "__GFP_COMP" },
-	{ __GFP_NOMEMALLOC, "__GFP_NOMEMALLOC" },
-	{ __GFP_HARDWALL, "__GFP_HARDWALL" },
-	{ __GFP_THISNODE, "__GFP_THISNODE" },
-	{ __GFP_ACCOUNT, "__GFP_ACCOUNT" },
+	{GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM, "GFP_TRANSHUGE"},
+	{GFP_TRANSHUGE_LIGHT, "GFP_TRANSHUGE_LIGHT"},
+	{GFP_HIGHUSER_MOVABLE, "GFP_HIGHUSER_MOVABLE"},
+	{GFP_HIGHUSER, "GFP_HIGHUSER"},
+	{GFP_USER, "GFP_USER"},
+	{GFP_KERNEL | __GFP_ACCOUNT, "GFP_KERNEL_ACCOUNT"},
+	{GFP_KERNEL, "GFP_KERNEL"},
+	{GFP_NOFS, "GFP_NOFS"},
+	{GFP_ATOMIC, "GFP_ATOMIC"},
+	{GFP_NOIO, "GFP_NOIO"},
+	{GFP_NOWAIT, "GFP_NOWAIT"},
+	{GFP_DMA, "GFP_DMA"},
+	{GFP_DMA32, "GFP_DMA32"},
+	{__GFP_RECLAIM, "__GFP_RECLAIM"},
+	{__GFP_HIGHMEM, "__GFP_HIGHMEM"},
+	{__GFP_MOVABLE, "__GFP_MOVABLE"},
+	{__GFP_RECLAIMABLE, "__GFP_RECLAIMABLE"},
+	{__GFP_HIGH, "__GFP_HIGH"},
+	{__GFP_IO, "__GFP_IO"},
+	{__GFP_FS, "__GFP_FS"},
+	{__GFP_ZERO, "__GFP_ZERO"},
+	{__GFP_DIRECT_RECLAIM, "__GFP_DIRECT_RECLAIM"},
+	{__GFP_KSWAPD_RECLAIM, "__GFP_KSWAPD_RECLAIM"},
+	{__GFP_WRITE, "__GFP_WRITE"},
+	{__GFP_NOWARN, "__GFP_NOWARN"},
+	{__GFP_RETRY_MAYFAIL, "__GFP_RETRY_MAYFAIL"},
+	{__GFP_NOFAIL, "__GFP_NOFAIL"},
+	{__GFP_NORETRY, "__GFP_NORETRY"},
+	{__GFP_MEMALLOC, "__GFP_MEMALLOC"},
+	{__GFP_COMP, "__GFP_COMP"},
+	{__GFP_NOMEMALLOC, "__GFP_NOMEMALLOC"},
+	{__GFP_HARDWALL, "__GFP_HARDWALL"},
+	{__GFP_THISNODE, "__GFP_THISNODE"},
+	{__GFP_ACCOUNT, "__GFP_ACCOUNT"},
 };
 
 char *gfp_flags_string(gfp_t gfp, char *buf, size_t size)
@@ -88,13 +88,17 @@ static void show_totals(struct quire *q)
 	u64 nr_free = nr_free_pages(q), pcp = total_pcp(q);
 
 	quire_log(q, 4, "Mem-Info:");
-	quire_log(q, 4, "active_anon:%lu inactive_anon:%lu isolated_anon:0", (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_ANON]),
+	quire_log(q, 4, "active_anon:%lu inactive_anon:%lu isolated_anon:0",
+		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_ANON]),
 		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_INACTIVE_ANON]));
-	quire_log(q, 4, " active_file:%lu inactive_file:%lu isolated_file:0", (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_FILE]),
+	quire_log(q, 4, " active_file:%lu inactive_file:%lu isolated_file:0",
+		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_FILE]),
 		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_INACTIVE_FILE]));
-	quire_log(q, 4, " unevictable:%lu dirty:%lu writeback:%lu", (unsigned long)racy_u64(&q->nr_lru_pages[LRU_UNEVICTABLE]),
+	quire_log(q, 4, " unevictable:%lu dirty:%lu writeback:%lu",
+		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_UNEVICTABLE]),
 		  (unsigned long)racy_u64(&q->nr_dirty_pages), (unsigned long)racy_u64(&q->nr_writeback_pages));
-	quire_log(q, 4, " slab_reclaimable:%lu slab_unreclaimable:%lu", (unsigned long)racy_u64(&q->kmem.nr_slab_pages[1]),
+	quire_log(q, 4, " slab_reclaimable:%lu slab_unreclaimable:%lu",
+		  (unsigned long)racy_u64(&q->kmem.nr_slab_pages[1]),
 		  (unsigned long)racy_u64(&q->kmem.nr_slab_pages[0]));
 	quire_log(q, 4, " mapped:%lu shmem:%lu pagetables:%lu", (unsigned long)racy_u64(&q->nr_file_mapped),
 		  (unsigned long)racy_u64(&q->nr_shmem_pages), (unsigned long)racy_u64(&q->nr_pagetable_pages));
@@ -108,9 +112,11 @@ static void show_zone(struct quire *q, const struct zone *z, unsigned zi)
 	unsigned i;
 
 	quire_log(q, 4,
-		  "Node 0 %s free:%lukB boost:0kB min:%lukB low:%lukB high:%lukB reserved_highatomic:0KB present:%lukB managed:%lukB free_pcp:%lukB",
+		  "Node 0 %s free:%lukB boost:0kB min:%lukB low:%lukB high:%lukB reserved_highatomic:0KB present:%lukB "
+		  "managed:%lukB free_pcp:%lukB",
 		  z->name, K(z->nr_free), K(z->watermark[WMARK_MIN]), K(z->watermark[WMARK_LOW]),
-		  K(z->watermark[WMARK_HIGH]), K((u64)(z->end_pfn - z->start_pfn)), K(z->managed), K(pcp_free_pages(q, zi)));
+		  K(z->watermark[WMARK_HIGH]), K((u64)(z->end_pfn - z->start_pfn)), K(z->managed),
+		  K(pcp_free_pages(q, zi)));
 	for (i = 0; i < MAX_NR_ZONES; i++)
 		fmt_printf(&b, " %lu", (unsigned long)z->lowmem_reserve[i]);
 	quire_log(q, 4, "lowmem_reserve[]:%s", text);
@@ -119,7 +125,7 @@ static void show_zone(struct quire *q, const struct zone *z, unsigned zi)
 /* "Node 0 DMA: 1*4kB (U) 0*8kB ... = 15360kB", letters naming the types that have blocks. */
 static void show_zone_blocks(struct quire *q, const struct zone *z)
 {
-	static const char letters[MIGRATE_PCPTYPES] = { 'U', 'M', 'E' };
+	static const char letters[MIGRATE_PCPTYPES] = {'U', 'M', 'E'};
 	char text[400];
 	struct fmt_buf b = fmt_init(text, sizeof(text));
 	u64 total = 0;
@@ -136,7 +142,8 @@ static void show_zone_blocks(struct quire *q, const struct zone *z)
 		fmt_putc(&b, '(');
 		open = b.len;
 		for (mt = 0; mt < MIGRATE_PCPTYPES; mt++)
-			if (z->free_area[order].free_list[mt].first || (order == MAX_ORDER && mt == MIGRATE_MOVABLE && virgin_blocks(z)))
+			if (z->free_area[order].free_list[mt].first ||
+			    (order == MAX_ORDER && mt == MIGRATE_MOVABLE && virgin_blocks(z)))
 				fmt_putc(&b, letters[mt]);
 		fmt_printf(&b, "%s) ", b.len == open ? "-" : "");
 	}

@@ -28,14 +28,15 @@ static void complain(struct walk *w, pfn_t pfn, const char *what)
 	const struct frame *f = w->q->cfg.mem_map + pfn;
 
 	w->ok = false;
-	quire_log(w->q, 3, "phys: pfn %#x (type %u order %u flags %#x ref %u off %u): %s", pfn, f->type, f->order, f->flags,
-		  f->refcount, f->head_off, what);
+	quire_log(w->q, 3, "phys: pfn %#x (type %u order %u flags %#x ref %u off %u): %s", pfn, f->type, f->order,
+		  f->flags, f->refcount, f->head_off, what);
 }
 
 static void complain_zone(struct walk *w, const struct zone *z, const char *what, u64 is, u64 want)
 {
 	w->ok = false;
-	quire_log(w->q, 3, "phys: zone %s: %s is %lu, counted %lu", z->name, what, (unsigned long)is, (unsigned long)want);
+	quire_log(w->q, 3, "phys: zone %s: %s is %lu, counted %lu", z->name, what, (unsigned long)is,
+		  (unsigned long)want);
 }
 
 static bool record_is_zero(const struct frame *f)
@@ -191,7 +192,8 @@ static u64 check_slot(struct walk *w, const struct zone *z, struct phys_cpu *c, 
 		for (; at; at = w->q->cfg.mem_map[at - 1].next) {
 			const struct frame *f = w->q->cfg.mem_map + (at - 1);
 
-			if (f->type != FRAME_PCP || f->order != pcp_list_order(pi) || at - 1 < z->start_pfn || at - 1 >= z->end_pfn) {
+			if (f->type != FRAME_PCP || f->order != pcp_list_order(pi) || at - 1 < z->start_pfn ||
+			    at - 1 >= z->end_pfn) {
 				complain(w, at - 1, "wrong record on a per-CPU list");
 				break;
 			}
@@ -225,7 +227,7 @@ static void check_slots(struct walk *w, const struct zone *z, unsigned zi)
 
 static void check_pageblocks(struct walk *w)
 {
-	u64 found[MAX_NR_ZONES][MIGRATE_PCPTYPES] = { { 0 } };
+	u64 found[MAX_NR_ZONES][MIGRATE_PCPTYPES] = {{0}};
 	pfn_t pfn;
 	unsigned i, mt;
 
@@ -268,7 +270,7 @@ static void check_zone(struct walk *w, unsigned zi)
 
 bool phys_is_valid(struct quire *q)
 {
-	struct walk w = { .q = q, .ok = true };
+	struct walk w = {.q = q, .ok = true};
 	unsigned i;
 
 	spin_lock(&q->lock);

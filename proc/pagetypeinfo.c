@@ -9,7 +9,7 @@
 #include <phys/phys.h>
 
 #define MIGRATE_TYPES 5
-static const char *const type_names[MIGRATE_TYPES] = { "Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate" };
+static const char *const type_names[MIGRATE_TYPES] = {"Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate"};
 
 static u64 free_blocks(const struct zone *z, unsigned order, unsigned type)
 {
@@ -41,7 +41,7 @@ static void show_free(struct quire *q, struct fmt_buf *out, const struct zone *z
 
 static void show_pageblocks(struct quire *q, struct fmt_buf *out, const struct zone *z)
 {
-	u64 n[MIGRATE_TYPES] = { 0 };
+	u64 n[MIGRATE_TYPES] = {0};
 	unsigned type;
 
 	spin_lock(&q->lock);
@@ -58,7 +58,8 @@ void proc_pagetypeinfo(struct quire *q, struct fmt_buf *out)
 {
 	unsigned i, order, type;
 
-	fmt_printf(out, "Page block order: %d\nPages per block:  %lu\n\n", PAGEBLOCK_ORDER, (unsigned long)PAGEBLOCK_NR_PAGES);
+	fmt_printf(out, "Page block order: %d\nPages per block:  %lu\n\n", PAGEBLOCK_ORDER,
+		   (unsigned long)PAGEBLOCK_NR_PAGES);
 	fmt_printf(out, "%-43s ", "Free pages count per migrate type at order");
 	for (order = 0; order < NR_ORDERS; order++)
 		fmt_printf(out, "%6u ", order);

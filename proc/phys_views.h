@@ -6,8 +6,8 @@
 struct quire;
 struct fmt_buf;
 
-void proc_buddyinfo(struct quire *q, struct fmt_buf *out);     /* proc/buddyinfo.c */
-void proc_pagetypeinfo(struct quire *q, struct fmt_buf *out);  /* proc/pagetypeinfo.c */
-void proc_zoneinfo(struct quire *q, struct fmt_buf *out);      /* proc/zoneinfo.c */
+void proc_buddyinfo(struct quire *q, struct fmt_buf *out);    /* proc/buddyinfo.c */
+void proc_pagetypeinfo(struct quire *q, struct fmt_buf *out); /* proc/pagetypeinfo.c */
+void proc_zoneinfo(struct quire *q, struct fmt_buf *out);     /* proc/zoneinfo.c */
 
 #endif

@@ -52,16 +52,22 @@ static void buddyinfo_of_a_new_machine(void **state)
 	struct frame *f;
 
 	expect_view(q, proc_buddyinfo,
-		    "Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      3 \n"
-		    "Node 0, zone    DMA32      0      1      1      1      1      1      1      1      1      1     11 \n");
+		    "Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      "
+		    "3 \n"
+		    "Node 0, zone    DMA32      0      1      1      1      1      1      1      1      1      1     "
+		    "11 \n");
 	f = alloc_pages(q, GFP_KERNEL, 10);
 	expect_view(q, proc_buddyinfo,
-		    "Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      3 \n"
-		    "Node 0, zone    DMA32      0      1      1      1      1      1      1      1      1      1     10 \n");
+		    "Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      "
+		    "3 \n"
+		    "Node 0, zone    DMA32      0      1      1      1      1      1      1      1      1      1     "
+		    "10 \n");
 	__free_pages(q, f, 10);
 	expect_view(q, proc_buddyinfo,
-		    "Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      3 \n"
-		    "Node 0, zone    DMA32      0      1      1      1      1      1      1      1      1      1     11 \n");
+		    "Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      "
+		    "3 \n"
+		    "Node 0, zone    DMA32      0      1      1      1      1      1      1      1      1      1     "
+		    "11 \n");
 	sim_machine_free(q);
 }
 
@@ -71,31 +77,42 @@ static void pagetypeinfo_shows_types(void **state)
 	struct frame *f = alloc_pages(q, GFP_KERNEL, 5);
 
 	expect_view(q, proc_pagetypeinfo,
-"Page block order: 9\n"
-"Pages per block:  512\n"
-"\n"
-"Free pages count per migrate type at order       0      1      2      3      4      5      6      7      8      9     10 \n"
-"Node    0, zone      DMA, type    Unmovable      0      0      0      0      0      0      0      0      0      0      0 \n"
-"Node    0, zone      DMA, type      Movable      1      1      1      1      1      1      1      1      1      1      3 \n"
-"Node    0, zone      DMA, type  Reclaimable      0      0      0      0      0      0      0      0      0      0      0 \n"
-"Node    0, zone      DMA, type   HighAtomic      0      0      0      0      0      0      0      0      0      0      0 \n"
-"Node    0, zone      DMA, type      Isolate      0      0      0      0      0      0      0      0      0      0      0 \n"
-"Node    0, zone    DMA32, type    Unmovable      0      0      0      0      0      1      1      1      1      1      0 \n"
-"Node    0, zone    DMA32, type      Movable      0      1      1      1      1      1      1      1      1      1     10 \n"
-"Node    0, zone    DMA32, type  Reclaimable      0      0      0      0      0      0      0      0      0      0      0 \n"
-"Node    0, zone    DMA32, type   HighAtomic      0      0      0      0      0      0      0      0      0      0      0 \n"
-"Node    0, zone    DMA32, type      Isolate      0      0      0      0      0      0      0      0      0      0      0 \n"
-"\n"
-"Number of blocks type     Unmovable      Movable  Reclaimable   HighAtomic      Isolate \n"
-"Node 0, zone      DMA            0            8            0            0            0 \n"
-"Node 0, zone    DMA32            2           22            0            0            0 \n");
+		    "Page block order: 9\n"
+		    "Pages per block:  512\n"
+		    "\n"
+		    "Free pages count per migrate type at order       0      1      2      3      4      5      6      "
+		    "7      8      9     10 \n"
+		    "Node    0, zone      DMA, type    Unmovable      0      0      0      0      0      0      0      "
+		    "0      0      0      0 \n"
+		    "Node    0, zone      DMA, type      Movable      1      1      1      1      1      1      1      "
+		    "1      1      1      3 \n"
+		    "Node    0, zone      DMA, type  Reclaimable      0      0      0      0      0      0      0      "
+		    "0      0      0      0 \n"
+		    "Node    0, zone      DMA, type   HighAtomic      0      0      0      0      0      0      0      "
+		    "0      0      0      0 \n"
+		    "Node    0, zone      DMA, type      Isolate      0      0      0      0      0      0      0      "
+		    "0      0      0      0 \n"
+		    "Node    0, zone    DMA32, type    Unmovable      0      0      0      0      0      1      1      "
+		    "1      1      1      0 \n"
+		    "Node    0, zone    DMA32, type      Movable      0      1      1      1      1      1      1      "
+		    "1      1      1     10 \n"
+		    "Node    0, zone    DMA32, type  Reclaimable      0      0      0      0      0      0      0      "
+		    "0      0      0      0 \n"
+		    "Node    0, zone    DMA32, type   HighAtomic      0      0      0      0      0      0      0      "
+		    "0      0      0      0 \n"
+		    "Node    0, zone    DMA32, type      Isolate      0      0      0      0      0      0      0      "
+		    "0      0      0      0 \n"
+		    "\n"
+		    "Number of blocks type     Unmovable      Movable  Reclaimable   HighAtomic      Isolate \n"
+		    "Node 0, zone      DMA            0            8            0            0            0 \n"
+		    "Node 0, zone    DMA32            2           22            0            0            0 \n");
 	__free_pages(q, f, 5);
 	sim_machine_free(q);
 }
 
 static void zoneinfo_counts(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .nr_cpus = 2 });
+	struct quire *q = boot(&(struct sim_config){.nr_cpus = 2});
 	struct frame *f = alloc_page(q, GFP_KERNEL);
 	char *text = view(q, proc_zoneinfo);
 
@@ -112,7 +129,7 @@ static void zoneinfo_counts(void **state)
 
 static void classic_layout_shows_highmem(void **state)
 {
-	struct quire *q = boot(&(struct sim_config){ .memory = 1ull << 30, .zones = &zone_layout_32 });
+	struct quire *q = boot(&(struct sim_config){.memory = 1ull << 30, .zones = &zone_layout_32});
 	char *text = view(q, proc_zoneinfo);
 
 	assert_non_null(strstr(text, "Node 0, zone  HighMem\n"));
@@ -120,10 +137,12 @@ static void classic_layout_shows_highmem(void **state)
 	assert_null(strstr(text, "DMA32"));
 	assert_null(strstr(text, "Device"));
 	free(text);
-	expect_view(q, proc_buddyinfo,
-		    "Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      3 \n"
-		    "Node 0, zone   Normal      0      1      1      1      1      1      1      1      1      1    219 \n"
-		    "Node 0, zone  HighMem      0      0      0      0      0      0      0      0      0      0     32 \n");
+	expect_view(
+		q, proc_buddyinfo,
+		"Node 0, zone      DMA      1      1      1      1      1      1      1      1      1      1      3 \n"
+		"Node 0, zone   Normal      0      1      1      1      1      1      1      1      1      1    219 \n"
+		"Node 0, zone  HighMem      0      0      0      0      0      0      0      0      0      0     32 "
+		"\n");
 	sim_machine_free(q);
 }
 
@@ -177,7 +196,8 @@ static char *read_host(const char *path)
 	return text;
 }
 
-static void same_shape(struct quire *q, const char *path, void (*fn)(struct quire *q, struct fmt_buf *out), bool columns)
+static void same_shape(struct quire *q, const char *path, void (*fn)(struct quire *q, struct fmt_buf *out),
+		       bool columns)
 {
 	char *host = read_host(path), *ours;
 
@@ -206,13 +226,14 @@ static void reads_like_the_host(void **state)
 	char *buddy = read_host("/proc/buddyinfo");
 	struct quire *q;
 
-	if (!host_is_618() || !buddy || !has_zone(buddy, "DMA") || !has_zone(buddy, "Normal") || strstr(buddy, "Node 1")) {
+	if (!host_is_618() || !buddy || !has_zone(buddy, "DMA") || !has_zone(buddy, "Normal") ||
+	    strstr(buddy, "Node 1")) {
 		print_message("not a one-node Linux 6.18 on x86-64 with three zones: skipped\n");
 		free(buddy);
 		skip();
 	}
 	free(buddy);
-	q = boot(&(struct sim_config){ .memory = 6ull << 30, .nr_cpus = (u32)sysconf(_SC_NPROCESSORS_ONLN) });
+	q = boot(&(struct sim_config){.memory = 6ull << 30, .nr_cpus = (u32)sysconf(_SC_NPROCESSORS_ONLN)});
 	same_shape(q, "/proc/buddyinfo", proc_buddyinfo, true);
 	same_shape(q, "/proc/pagetypeinfo", proc_pagetypeinfo, true);
 	same_shape(q, "/proc/zoneinfo", proc_zoneinfo, false);

@@ -58,8 +58,8 @@ static void zero_items(struct fmt_buf *out, const char *const *names, size_t n)
 
 static void node_lru_stats(struct fmt_buf *out, const struct snapshot *s)
 {
-	static const char *const workingset[] = { "workingset_restore_anon", "workingset_restore_file",
-						  "workingset_nodereclaim" };
+	static const char *const workingset[] = {"workingset_restore_anon", "workingset_restore_file",
+						 "workingset_nodereclaim"};
 
 	item(out, "nr_inactive_anon", s->lru[LRU_INACTIVE_ANON]);
 	item(out, "nr_active_anon", s->lru[LRU_ACTIVE_ANON]);
@@ -80,13 +80,24 @@ static void node_lru_stats(struct fmt_buf *out, const struct snapshot *s)
 
 static void node_stats(struct fmt_buf *out, const struct snapshot *s)
 {
-	static const char *const huge[] = { "nr_shmem_hugepages", "nr_shmem_pmdmapped", "nr_file_hugepages", "nr_file_pmdmapped",
-		"nr_anon_transparent_hugepages", "nr_vmscan_write", "nr_vmscan_immediate_reclaim", "nr_dirtied", "nr_written",
-		"nr_throttled_written", "nr_kernel_misc_reclaimable", "nr_foll_pin_acquired", "nr_foll_pin_released",
-		"nr_kernel_stack" };
-	static const char *const tail[] = { "pgpromote_success", "pgpromote_candidate", "pgpromote_candidate_nrl",
-		"pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged", "pgdemote_proactive", "nr_hugetlb",
-		"nr_balloon_pages", "nr_kernel_file_pages" };
+	static const char *const huge[] = {"nr_shmem_hugepages",
+					   "nr_shmem_pmdmapped",
+					   "nr_file_hugepages",
+					   "nr_file_pmdmapped",
+					   "nr_anon_transparent_hugepages",
+					   "nr_vmscan_write",
+					   "nr_vmscan_immediate_reclaim",
+					   "nr_dirtied",
+					   "nr_written",
+					   "nr_throttled_written",
+					   "nr_kernel_misc_reclaimable",
+					   "nr_foll_pin_acquired",
+					   "nr_foll_pin_released",
+					   "nr_kernel_stack"};
+	static const char *const tail[] = {"pgpromote_success",   "pgpromote_candidate", "pgpromote_candidate_nrl",
+					   "pgdemote_kswapd",     "pgdemote_direct",     "pgdemote_khugepaged",
+					   "pgdemote_proactive",  "nr_hugetlb",          "nr_balloon_pages",
+					   "nr_kernel_file_pages"};
 
 	fmt_printf(out, "\n  per-node stats");
 	node_lru_stats(out, s);
@@ -114,7 +125,8 @@ static u64 free_in_pageblocks(const struct zone *z)
 }
 
 /* s: all zero for every zone but the highest. */
-static void zone_stats(struct quire *q, struct fmt_buf *out, const struct zone *z, unsigned zi, const struct snapshot *s)
+static void zone_stats(struct quire *q, struct fmt_buf *out, const struct zone *z, unsigned zi,
+		       const struct snapshot *s)
 {
 	u64 events, pages;
 
@@ -160,10 +172,11 @@ static void pagesets(struct quire *q, struct fmt_buf *out, const struct zone *z,
 		const struct per_cpu_pages *pcp = &q->phys.cpus[cpu].pcp[zi];
 
 		fmt_printf(out,
-			   "\n    cpu: %i\n              count:    %i\n              high:     %i\n              batch:    %i"
+			   "\n    cpu: %i\n              count:    %i\n              high:     %i\n              "
+			   "batch:    %i"
 			   "\n              high_min: %i\n              high_max: %i",
-			   (int)cpu, racy_s32(&pcp->count), racy_s32(&pcp->high), (int)z->pcp_batch, (int)z->pcp_high_min,
-			   (int)z->pcp_high_max);
+			   (int)cpu, racy_s32(&pcp->count), racy_s32(&pcp->high), (int)z->pcp_batch,
+			   (int)z->pcp_high_min, (int)z->pcp_high_max);
 		fmt_printf(out, "\n  vm stats threshold: %d", (int)stat_threshold(q, z));
 	}
 }
@@ -172,8 +185,10 @@ static void pagesets(struct quire *q, struct fmt_buf *out, const struct zone *z,
 static void zone_pages(struct fmt_buf *out, const struct zone *z, u64 extra, const struct shown_zone *all, unsigned n)
 {
 	fmt_printf(out,
-		   "\n  pages free     %lu\n        boost    %lu\n        min      %lu\n        low      %lu\n        high     %lu"
-		   "\n        promo    %lu\n        spanned  %lu\n        present  %lu\n        managed  %lu\n        cma      %lu",
+		   "\n  pages free     %lu\n        boost    %lu\n        min      %lu\n        low      %lu\n        "
+		   "high     %lu"
+		   "\n        promo    %lu\n        spanned  %lu\n        present  %lu\n        managed  %lu\n        "
+		   "cma      %lu",
 		   (unsigned long)z->nr_free, 0ul, (unsigned long)(z->watermark[WMARK_MIN] + extra),
 		   (unsigned long)(z->watermark[WMARK_LOW] + extra), (unsigned long)(z->watermark[WMARK_HIGH] + extra),
 		   (unsigned long)(z->watermark_promo + extra), (unsigned long)(z->end_pfn - z->start_pfn),
@@ -190,18 +205,20 @@ static unsigned shown_zones(struct quire *q, struct shown_zone *all)
 
 	for (i = 0; i < MAX_NR_ZONES; i++)
 		if (q->phys.zones[i].configured)
-			all[n++] = (struct shown_zone){ q->phys.zones[i].name, (int)i, 0 };
-	all[n++] = (struct shown_zone){ "Movable", -1, 32 };
+			all[n++] = (struct shown_zone){q->phys.zones[i].name, (int)i, 0};
+	all[n++] = (struct shown_zone){"Movable", -1, 32};
 	if (!q->phys.zones[ZONE_HIGHMEM].configured)
-		all[n++] = (struct shown_zone){ "Device", -1, 0 };
+		all[n++] = (struct shown_zone){"Device", -1, 0};
 	return n;
 }
 
-static void zone_details(struct quire *q, struct fmt_buf *out, const struct zone *z, unsigned zi, const struct snapshot *s)
+static void zone_details(struct quire *q, struct fmt_buf *out, const struct zone *z, unsigned zi,
+			 const struct snapshot *s)
 {
 	zone_stats(q, out, z, zi, s);
 	pagesets(q, out, z, zi);
-	fmt_printf(out, "\n  node_unreclaimable:  %u\n  start_pfn:           %lu", 0u, (unsigned long)MAX(z->start_pfn, 1u));
+	fmt_printf(out, "\n  node_unreclaimable:  %u\n  start_pfn:           %lu", 0u,
+		   (unsigned long)MAX(z->start_pfn, 1u));
 }
 
 void proc_zoneinfo(struct quire *q, struct fmt_buf *out)

@@ -118,8 +118,8 @@ void __free_pages(struct quire *q, struct frame *f, unsigned order);
 void *__get_free_pages(struct quire *q, gfp_t gfp, unsigned order);
 void *get_zeroed_page(struct quire *q, gfp_t gfp);
 void free_pages(struct quire *q, void *addr, unsigned order);
-/* Whole pages, not rounded up to a power of two; each is a block of order 0 afterwards, so giving back very many inside one
- * transaction is not for a short log. */
+/* Whole pages, not rounded up to a power of two; each is a block of order 0 afterwards, so giving back very many inside
+ * one transaction is not for a short log. */
 void *alloc_pages_exact(struct quire *q, size_t size, gfp_t gfp);
 void free_pages_exact(struct quire *q, void *addr, size_t size);
 /* Fills out[0..n) with order-0 frames, returns how many it got. */
@@ -127,7 +127,8 @@ unsigned alloc_pages_bulk(struct quire *q, gfp_t gfp, unsigned n, struct frame *
 
 /* Gives n blocks back at once (each of its own order), cheaper than one by one. */
 void free_pages_bulk(struct quire *q, unsigned n, struct frame **frames);
-/* Turns a block of 2^order frames into 2^order blocks of one frame with refcount 1 each, type and flags as the head's. */
+/* Turns a block of 2^order frames into 2^order blocks of one frame with refcount 1 each, type and flags as the
+ * head's. */
 void split_page(struct quire *q, struct frame *f, unsigned order);
 
 /* ---- folios: reference counts.  Under q->lock or the mm->lock of the mapping mm: see LOCKING.md ---- */
@@ -181,7 +182,8 @@ bool phys_balanced(struct quire *q, unsigned order, int wmark, enum zone_type hi
 u64 phys_shortfall(struct quire *q);
 void set_min_free_kbytes(struct quire *q, u64 kbytes); /* vm.min_free_kbytes; under no lock */
 void set_lowmem_reserve_ratio(struct quire *q, const u32 ratio[MAX_NR_ZONES]);
-/* Per mille, as /sys/kernel/debug/extfrag: unusable free memory for order; fragmentation index (-1000: would succeed). */
+/* Per mille, as /sys/kernel/debug/extfrag: unusable free memory for order; fragmentation index (-1000: would
+ * succeed). */
 int unusable_free_index(struct quire *q, enum zone_type zone, unsigned order);
 int fragmentation_index(struct quire *q, enum zone_type zone, unsigned order);
 int phys_largest_free_order(struct quire *q); /* -1: nothing free */
