@@ -59,6 +59,7 @@ static long sys_get_robust_list(struct kthread *k, u64 pid, u64 head, u64 len)
 #define PR_SET_NAME_ 15
 #define PR_SET_SECCOMP_ 22
 #define PR_SET_MM_ 35
+#define PR_GET_TID_ADDRESS_ 40
 
 static long sys_prctl(struct trap *t, const u64 a[6])
 {
@@ -75,6 +76,8 @@ static long sys_prctl(struct trap *t, const u64 a[6])
 	case PR_GET_PDEATHSIG_:
 		sig = t->k->guest_pdeathsig;
 		return copy_to_user(a[1], &sig, 4);
+	case PR_GET_TID_ADDRESS_:
+		return copy_to_user(a[1], &t->k->clear_child_tid, 8);
 	case PR_SET_SECCOMP_:
 	case PR_SET_MM_:
 		klog("prctl(%lu) refused", (unsigned long)a[0]);
