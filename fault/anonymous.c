@@ -2,16 +2,23 @@
  * do_anonymous_page: the first touch of private memory without a file.
  *
  * A read maps the shared zero page, which costs nothing and counts nowhere.  A write gets a folio; how large, the
- * policy (anon_order) says: as large as fits around the address - inside the VMA, aligned, nothing mapped there yet -
+ * policy (order_allowed) says: as large as fits around the address - inside the VMA, aligned, nothing mapped there yet -
  * and as memory is ample, because a fault costs the same for 4 KiB as for more.
+ *
+ * A folio of 2 MiB is mapped by 512 entries like any other, not by a block: the rest of the system can then change any
+ * part of it without having to split the entry first, which may need memory.
  *
  * Order 0 is allocated, cleared and mapped in one step.  Larger folios are cleared with no lock held (vmf->spare),
  * unless their frames are known to be zero.  Locks: mm->lock.
  */
 #include "fault.h"
 
-/* A program that has written this many pages in a row into a large VMA will go on doing so. */
+/* A program that has touched this many pages in a row of a VMA this large will go on doing so. */
 #define SEQUENTIAL_PAGES 512u
+#define LARGE_VMA_PAGES 2048u
+
+/* The orders that anonymous folios come in, largest first. */
+static const u8 anon_orders[] = { PMD_ORDER, CONT_PTE_ORDER, 2, 0 };
 
 static enum vm_fault_reason map_zero_page(struct vm_fault *vmf)
 {
@@ -32,19 +39,35 @@ static bool order_fits(const struct vm_fault *vmf, unsigned order)
 	return block_in_vma(vmf, base, pages) && block_is_none(vmf, base, pages);
 }
 
-/* THE policy: the order of the folio to try first. */
-static unsigned anon_order(const struct vm_fault *vmf)
+/* 2 MiB is a bet that the program goes on; who says MADV_HUGEPAGE has made it himself. */
+static bool wants_huge(const struct vm_area_struct *vma, u64 address)
 {
-	static const u8 orders[] = { CONT_PTE_ORDER, 2 };
-	struct quire *q = vmf->q;
-	unsigned i;
+	u64 base = ALIGN_DOWN(address, PMD_SIZE) >> PAGE_SHIFT;
 
-	if (!q->cfg.folio_max_order || (vmf->vma->vm_flags & VM_NOHUGEPAGE))
-		return 0;
-	for (i = 0; i < ARRAY_SIZE(orders); i++)
-		if (orders[i] <= q->cfg.folio_max_order && memory_allows(q, orders[i]) && order_fits(vmf, orders[i]))
-			return orders[i];
-	return 0;
+	if (vma->vm_flags & VM_HUGEPAGE)
+		return true;
+	return vma_pages(vma) >= LARGE_VMA_PAGES && vma->ra_size >= SEQUENTIAL_PAGES && vma->ra_last == base;
+}
+
+/* THE policy: may the folio have this order? */
+static bool order_allowed(const struct vm_fault *vmf, unsigned order)
+{
+	if (!order)
+		return true;
+	if (order > vmf->q->cfg.folio_max_order || (vmf->vma->vm_flags & VM_NOHUGEPAGE))
+		return false;
+	if (order >= PMD_ORDER && !wants_huge(vmf->vma, vmf->address))
+		return false;
+	return memory_allows(vmf->q, order) && order_fits(vmf, order);
+}
+
+/* Notes where the touch went, for wants_huge(). */
+static void note_touch(struct vm_area_struct *vma, u64 base, u64 pages)
+{
+	u64 page = base >> PAGE_SHIFT;
+
+	vma->ra_size = page == vma->ra_last ? vma->ra_size + pages : pages;
+	vma->ra_last = page + pages;
 }
 
 /* Maps the folio and counts what it was. */
@@ -53,6 +76,7 @@ static void install_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
 	struct quire *q = vmf->q;
 	unsigned order = folio_order(folio);
 
+	note_touch(vmf->vma, base, 1ul << order);
 	spin_lock(&q->lock);
 	map_new_anon(vmf, folio, base);
 	count_vm_event(q, !order ? QFAULT_ANON_4K : order <= 2 ? QFAULT_ANON_16K :
@@ -84,9 +108,23 @@ static bool map_spare(struct vm_fault *vmf)
 	return true;
 }
 
+/* Allocates and maps a folio of this order, or sets out to: VM_FAULT_RETRY while it is being cleared.  VM_FAULT_OOM: no such
+ * block is free. */
+static enum vm_fault_reason try_order(struct vm_fault *vmf, unsigned order)
+{
+	if (!spare_alloc(vmf, ALIGN_DOWN(vmf->address, PAGE_SIZE << order), order))
+		return VM_FAULT_OOM;
+	if (!(vmf->spare->f.flags & FF_ZEROED))
+		return fault_retry(vmf, NEED_CLEAR);
+	folio_clear(vmf->q, vmf->spare); /* nothing to clear */
+	vmf->spare_state = SPARE_CLEAR;
+	return map_spare(vmf) ? VM_FAULT_DONE : VM_FAULT_OOM;
+}
+
 enum vm_fault_reason do_anonymous_page(struct vm_fault *vmf)
 {
-	unsigned order;
+	enum vm_fault_reason r;
+	unsigned i;
 
 	if (!fault_is_write(vmf))
 		return map_zero_page(vmf);
@@ -95,15 +133,12 @@ enum vm_fault_reason do_anonymous_page(struct vm_fault *vmf)
 		return VM_FAULT_DONE;
 	if (vmf->spare)
 		spare_give_back(vmf);
-	for (order = anon_order(vmf); order; order = order > 2 ? 2 : 0) {
-		if (!spare_alloc(vmf, ALIGN_DOWN(vmf->address, PAGE_SIZE << order), order))
+	for (i = 0; anon_orders[i]; i++) {
+		if (!order_allowed(vmf, anon_orders[i]))
 			continue;
-		if (!(vmf->spare->f.flags & FF_ZEROED))
-			return fault_retry(vmf, NEED_CLEAR);
-		folio_clear(vmf->q, vmf->spare);
-		vmf->spare_state = SPARE_CLEAR;
-		if (map_spare(vmf))
-			return VM_FAULT_DONE;
+		r = try_order(vmf, anon_orders[i]);
+		if (r != VM_FAULT_OOM)
+			return r;
 	}
 	return map_small(vmf);
 }

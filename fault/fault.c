@@ -96,6 +96,16 @@ static enum vm_fault_reason fault_step(struct vm_fault *vmf)
 	return r;
 }
 
+void fault_count(struct vm_fault *vmf)
+{
+	if (vmf->accounted || (vmf->flags & FAULT_FLAG_REMOTE))
+		return;
+	vmf->accounted = true;
+	count_vm_event(vmf->q, PGFAULT);
+	if (vmf->major)
+		count_vm_event(vmf->q, PGMAJFAULT);
+}
+
 /* Linux counts a fault when it is over, and in the task only if it was of use and a real access. */
 static void fault_account(struct vm_fault *vmf, enum vm_fault_reason r)
 {
@@ -107,10 +117,10 @@ static void fault_account(struct vm_fault *vmf, enum vm_fault_reason r)
 		vmf->mm->min_flt += !vmf->major;
 		vmf->mm->maj_flt += vmf->major;
 	}
+	if (vmf->accounted)
+		return;
 	spin_lock(&q->lock);
-	count_vm_event(q, PGFAULT);
-	if (vmf->major)
-		count_vm_event(q, PGMAJFAULT);
+	fault_count(vmf);
 	spin_unlock(&q->lock);
 }
 
@@ -240,6 +250,7 @@ enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 f
 	vmf->spare = NULL;
 	vmf->spare_file = NULL;
 	vmf->major = false;
+	vmf->accounted = false;
 	vmf->tries = 0;
 	do {
 		fault_begin(vmf);

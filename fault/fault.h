@@ -98,7 +98,7 @@ struct vm_fault {
 	struct mmu_gather tlb;
 	bool tlb_used;               /* this step cleared or restricted entries */
 	bool major;                  /* waited for I/O */
-	bool verdict_checked;        /* a signal was decided once already, while a mapping call was at work */
+	bool accounted;              /* counted in vm_events already, where q->lock was held anyway */
 	unsigned tries;              /* reclaim attempts without progress */
 };
 
@@ -120,6 +120,8 @@ static inline enum vm_fault_reason fault_retry(struct vm_fault *vmf, enum vm_fau
 	vmf->need = need;
 	return VM_FAULT_RETRY;
 }
+/* Counts the fault in vm_events, once.  Under q->lock, when the step is as good as done. */
+void fault_count(struct vm_fault *vmf);
 /* The step needs page vmf->pgoff of its VMA's file. */
 enum vm_fault_reason fault_need_file(struct vm_fault *vmf, enum vm_fault_need need);
 /* May this access (enum fault_flag) take place in a VMA with these flags? */

@@ -54,6 +54,7 @@ void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
 		folio_get(folio, n - 1); /* the first entry has the reference of the allocation */
 	folio_add_new_anon_rmap(folio, vma, base, n);
 	folio_add_lru(vmf->q, folio);
+	fault_count(vmf);
 	add_mm_counter(vmf->mm, MM_ANONPAGES, n);
 	pgtable_fill(vmf->q, slot_at(vmf, base), anon_pte(vma, folio_pfn(vmf->q, folio)), n);
 }
@@ -118,6 +119,19 @@ static enum vm_fault_reason handle_pte_fault(struct vm_fault *vmf)
 	return record_access(vmf);
 }
 
+/* A 2 MiB block in the way becomes pages, and the step is run again.  False when memory is short, or no block is there. */
+static bool split_block(struct vm_fault *vmf)
+{
+	struct pgtable pt = mm_pgtable(vmf->mm);
+	int level;
+	pte_t *slot = pgtable_lookup(vmf->q, vmf->mm->pgd, vmf->address, &level);
+
+	if (!slot || level == PT_LAST_LEVEL || !pte_block(pte_read(slot)) || pgtable_split_block(&pt, vmf->address))
+		return false;
+	fault_gather(vmf, ALIGN_DOWN(vmf->address, PMD_SIZE), PT_ENTRIES, 0, 0);
+	return true;
+}
+
 enum vm_fault_reason handle_mm_fault(struct vm_fault *vmf)
 {
 	FAULT_TRACE(vmf->q, "handle_mm_fault");
@@ -125,7 +139,7 @@ enum vm_fault_reason handle_mm_fault(struct vm_fault *vmf)
 	if (vmf->vma->vm_flags & (VM_PFNMAP | VM_IO))
 		return VM_FAULT_SIGBUS;
 	vmf->slot = pte_alloc(vmf->mm, vmf->address);
-	if (!vmf->slot)
-		return fault_retry(vmf, NEED_MEMORY);
+	if (unlikely(!vmf->slot))
+		return fault_retry(vmf, split_block(vmf) ? NEED_NOTHING : NEED_MEMORY);
 	return handle_pte_fault(vmf);
 }
