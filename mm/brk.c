@@ -76,7 +76,7 @@ long do_brk(struct mm_struct *mm, u64 brk)
 	ret = (long)mm->brk;
 	finish_call(&tlb);
 	if (grown)
-		populate(mm, oldbrk, newbrk);
+		populate(mm, oldbrk, newbrk, false);
 	return ret;
 }
 
@@ -123,6 +123,6 @@ int expand_stack(struct mm_struct *mm, u64 addr)
 	}
 	mmap_write_end(mm);
 	if (locked)
-		populate(mm, addr, addr + PAGE_SIZE);
+		populate(mm, addr, addr + PAGE_SIZE, false);
 	return err;
 }

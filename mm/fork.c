@@ -208,9 +208,9 @@ static bool dup_piece(struct dup *d)
 }
 
 /*
- * Linux lets shared file pages come back by faults (vma_needs_copy).  Here a fault costs far more than copying an entry, and
- * a port whose fork carries the translations over (hosted) needs an entry behind each of them, so that rmap finds it.
- * What the child must not see is flushed from its side instead: the translations it may have inherited go.
+ * Shared file pages and the zero page come back by faults, as on Linux (vma_needs_copy).  But a hosted port's fork carries
+ * the translations over and needs an entry behind each of them, so that rmap finds it; and a fault costs far more there than
+ * copying an entry.  What such a child must not see is flushed from its side: the translations it may have inherited go.
  */
 static bool needs_copy(struct mm_struct *dst, const struct vm_area_struct *vma)
 {
@@ -218,7 +218,8 @@ static bool needs_copy(struct mm_struct *dst, const struct vm_area_struct *vma)
 		port_tlb_flush_range(dst, vma_start(vma), vma_end(vma));
 		return false;
 	}
-	return true;
+	return vma->anon || (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_MAYBE_GUARD)) ||
+	       (dst->q->caps & PORT_CAP_HOST_FILES);
 }
 
 static int dup_entries(struct dup *d)

@@ -227,7 +227,7 @@ static int advise_guard(struct advice *a)
 
 	if (!guard_allowed(a->vma, false))
 		return -EINVAL;
-	vma_prepare_anon(a->vma); /* so that fork copies the marks, as Linux does */
+	a->vma->vm_flags |= VM_MAYBE_GUARD; /* so that fork copies the marks */
 	mark_busy(a->mm, a->start, a->end);
 	while (!zap_page_range(a->tlb, &at, a->end, ZAP_ALL))
 		tlb_cycle(a->tlb);

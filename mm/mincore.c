@@ -41,7 +41,7 @@ static u8 mincore_page(struct mm_struct *mm, const struct vm_area_struct *vma, u
 	pte_t *slot = pgtable_lookup(mm->q, mm->pgd, addr, &level);
 	pte_t p = slot ? pte_read(slot) : __pte(0);
 
-	if (pte_none(p))
+	if (pte_none(p) || pte_is_guard(p))
 		return cached(mm, vma, addr);
 	if (pte_is_swap(p))
 		return swap_resident(mm, p);

@@ -77,18 +77,51 @@ static long posix_error(int err)
 	return err == -ENOMEM ? -EAGAIN : err;
 }
 
-/* Pages that may not be accessed at all cannot be locked in: Linux says so after locking the VMA. */
-static bool range_inaccessible(struct mm_struct *mm, u64 start, u64 end)
+/* ---- faulting in ---- */
+
+/* The next part of [*at, end) to fault in, by one VMA's flags.  False = none left. */
+static bool next_part(struct mm_struct *mm, u64 *at, u64 *stop, u64 end, u64 *vm_flags)
 {
-	bool found = false;
+	struct vm_area_struct *vma;
+	bool found;
 
 	spin_lock(&mm->lock);
-	for (struct vm_area_struct *vma = find_vma(mm, start); vma && vma_start(vma) < end; vma = vma_next(mm, vma))
-		found |= !vma_is_accessible(vma) && !(vma->vm_flags & (VM_SPECIAL | VM_LOCKONFAULT));
+	vma = find_vma(mm, *at);
+	found = vma && vma_start(vma) < end;
+	if (found) {
+		*at = MAX(*at, vma_start(vma));
+		*stop = MIN(end, vma_end(vma));
+		*vm_flags = vma->vm_flags;
+	}
 	spin_unlock(&mm->lock);
 	return found;
 }
 
+/* One VMA's part, as Linux's populate_vma_page_range(): memory that may not be accessed at all cannot be had. */
+static int populate_part(struct mm_struct *mm, u64 start, u64 end, u64 vm_flags)
+{
+	if ((vm_flags & (VM_IO | VM_PFNMAP | VM_LOCKONFAULT)) || !mm->q->hooks.populate)
+		return 0;
+	if (!(vm_flags & VM_ACCESS_FLAGS))
+		return -EFAULT;
+	return mm->q->hooks.populate(mm, start, end, true);
+}
+
+int populate(struct mm_struct *mm, u64 start, u64 end, bool stop_on_error)
+{
+	u64 stop, vm_flags;
+
+	while (start < end && next_part(mm, &start, &stop, end, &vm_flags)) {
+		int err = populate_part(mm, start, stop, vm_flags);
+
+		if (err && stop_on_error)
+			return err;
+		start = stop;
+	}
+	return 0;
+}
+
+/* ---- the calls ---- */
 long do_mlock(struct mm_struct *mm, u64 addr, u64 len, int flags)
 {
 	u64 start = addr & PAGE_MASK, lock_flags = VM_LOCKED | (flags & MLOCK_ONFAULT ? VM_LOCKONFAULT : 0);
@@ -104,12 +137,7 @@ long do_mlock(struct mm_struct *mm, u64 addr, u64 len, int flags)
 		err = apply_range(mm, start, len, lock_flags);
 	mmap_write_end(mm);
 	mm_reap(mm);
-	if (err || !len || (flags & MLOCK_ONFAULT) || !mm->q->hooks.populate)
-		return err;
-	err = mm->q->hooks.populate(mm, start, start + len, true);
-	if (!err && range_inaccessible(mm, start, start + len))
-		err = -EFAULT;
-	return posix_error(err);
+	return err ? err : posix_error(populate(mm, start, start + len, true));
 }
 
 long do_munlock(struct mm_struct *mm, u64 addr, u64 len)
@@ -165,8 +193,8 @@ long do_mlockall(struct mm_struct *mm, int flags)
 	}
 	mmap_write_end(mm);
 	mm_reap(mm);
-	if (!err && (flags & MCL_CURRENT) && !(flags & MCL_ONFAULT))
-		populate(mm, 0, mm->task_size);
+	if (!err && (flags & MCL_CURRENT))
+		populate(mm, 0, mm->task_size, false);
 	return err;
 }
 

@@ -102,7 +102,7 @@ u64 calc_vm_prot_bits(u64 prot)
 static u64 calc_vm_flag_bits(u64 flags)
 {
 	return (flags & MAP_GROWSDOWN ? VM_GROWSDOWN : 0) | (flags & MAP_LOCKED ? VM_LOCKED : 0) |
-	       (flags & MAP_STACK ? VM_NOHUGEPAGE : 0);
+	       (flags & MAP_STACK ? VM_NOHUGEPAGE : 0) | (flags & MAP_SYNC ? VM_SYNC : 0);
 }
 
 /* Private or shared mapping of a file.  0 or the errno; adds to *vm_flags. */
@@ -149,7 +149,7 @@ static int check_anon_mapping(u64 flags, u64 *vm_flags)
 		return grows ? -EINVAL : 0;
 	case MAP_DROPPABLE:
 		*vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
-		return grows || (*vm_flags & VM_LOCKED) ? -EINVAL : 0;
+		return grows || (flags & MAP_LOCKED) ? -EINVAL : 0;
 	case MAP_PRIVATE:
 		return 0;
 	default:
@@ -245,12 +245,6 @@ int mmap_region(struct mmu_gather *tlb, struct vma_proto *p)
 	return 0;
 }
 
-void populate(struct mm_struct *mm, u64 start, u64 end)
-{
-	if (mm->q->hooks.populate)
-		mm->q->hooks.populate(mm, start, end, true);
-}
-
 /* Under the locks.  The address, or the errno with nothing changed. */
 static long mmap_locked(struct mmu_gather *tlb, struct file *file, struct file *shmem, u64 addr, u64 len, u64 prot, u64 flags,
 			u64 pgoff, u64 *vm_flags)
@@ -335,7 +329,7 @@ long do_mmap(struct mm_struct *mm, struct file *file, u64 addr, u64 len, u64 pro
 	if (shmem)
 		mm->q->hooks.file_put(shmem);
 	if (!IS_ERR(ret) && ((vm_flags & VM_LOCKED) || (flags & (MAP_POPULATE | MAP_NONBLOCK)) == MAP_POPULATE))
-		populate(mm, (u64)ret, (u64)ret + len);
+		populate(mm, (u64)ret, (u64)ret + len, false);
 	return ret;
 }
 

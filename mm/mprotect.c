@@ -188,6 +188,6 @@ long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot)
 		err = mprotect_range(&tlb, addr, end, prot, &filling);
 	finish_call(&tlb);
 	if (filling)
-		populate(mm, addr, end);
+		populate(mm, addr, end, false);
 	return err;
 }

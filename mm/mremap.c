@@ -73,7 +73,7 @@ static int check_vma(struct remap *r)
 	/* What is cut off before the move may reach beyond this VMA, what moves may not. */
 	if (MIN(r->old_len, r->new_len) > vma_end(vma) - r->addr)
 		return -EFAULT;
-	if (r->new_len == r->old_len)
+	if (r->new_len <= r->old_len)
 		return 0;
 	r->populate = vma->vm_flags & VM_LOCKED;
 	pgoff = linear_page_index(vma, r->addr);
@@ -262,8 +262,10 @@ static long set_new_addr(struct remap *r)
 
 static int unmap_range(struct remap *r, u64 start, u64 len)
 {
-	int err = mm_prepare(r->mm, 2);
+	int err = check_munmap(r->mm, start, len);
 
+	if (!err)
+		err = mm_prepare(r->mm, 2);
 	if (!err)
 		err = split_ends(r->mm, start, start + len);
 	if (!err)
@@ -415,6 +417,6 @@ long do_mremap(struct mm_struct *mm, u64 addr, u64 old_len, u64 new_len, u64 fla
 	ret = mremap_locked(&r);
 	finish_call(&tlb);
 	if (!IS_ERR(ret) && r.populate && r.new_len > old_len)
-		populate(mm, (u64)ret + old_len, (u64)ret + r.new_len);
+		populate(mm, (u64)ret + old_len, (u64)ret + r.new_len, false);
 	return ret;
 }

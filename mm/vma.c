@@ -256,7 +256,7 @@ struct vma_proto vma_proto_of(const struct vm_area_struct *vma, u64 start, u64 e
 
 static bool same_kind(const struct vm_area_struct *vma, const struct vma_proto *p)
 {
-	return !((vma->vm_flags ^ p->vm_flags) & ~VM_SOFTDIRTY) && vma->vm_file == p->file && vma->name == p->name &&
+	return !((vma->vm_flags ^ p->vm_flags) & ~VM_STICKY) && vma->vm_file == p->file && vma->name == p->name &&
 	       !(p->vm_flags & VM_SPECIAL);
 }
 
@@ -300,9 +300,10 @@ static bool neighbours_compatible(const struct vm_area_struct *prev, const struc
 	       (!prev->anon || !next->anon || prev->anon_pgoff + vma_pages(prev) + gap == next->anon_pgoff);
 }
 
-/* vma takes over the anonymous identity of a mapping that it swallows, if it has none. */
-static void anon_inherit(struct mm_struct *mm, struct vm_area_struct *vma, const struct vma_proto *p)
+/* vma takes over the sticky flags, and if it has none the anonymous identity, of a mapping that it swallows. */
+static void inherit(struct mm_struct *mm, struct vm_area_struct *vma, const struct vma_proto *p)
 {
+	vma->vm_flags |= p->vm_flags & VM_STICKY;
 	if (vma->anon || !p->anon)
 		return;
 	vma->anon = p->anon;
@@ -317,7 +318,7 @@ static void vma_swallow(struct mm_struct *mm, struct vm_area_struct *keep, struc
 	struct vma_proto p = vma_proto_of(gone, vma_start(gone), vma_end(gone), gone->vm_flags);
 
 	vma_unlink(mm, gone);
-	anon_inherit(mm, keep, &p);
+	inherit(mm, keep, &p);
 	vma_release(mm, gone);
 }
 
@@ -333,13 +334,13 @@ struct vm_area_struct *vma_merge_new(struct mm_struct *mm, const struct vma_prot
 		if (right)
 			vma_swallow(mm, prev, next);
 		vma_set_range(mm, prev, vma_start(prev), end);
-		anon_inherit(mm, prev, p);
+		inherit(mm, prev, p);
 		return prev;
 	}
 	if (!right)
 		return NULL;
 	vma_set_range(mm, next, p->start, end);
-	anon_inherit(mm, next, p);
+	inherit(mm, next, p);
 	return next;
 }
 
@@ -376,7 +377,7 @@ static void vma_give_up(struct mm_struct *mm, struct vm_area_struct *vma, struct
 		vma_set_range(mm, vma, end, vma_end(vma));
 	else
 		vma_set_range(mm, vma, vma_start(vma), start);
-	anon_inherit(mm, to, &p);
+	inherit(mm, to, &p);
 }
 
 /* Merges [start, end) of vma, with new flags, into its neighbours.  NULL if Linux would not. */
@@ -429,7 +430,7 @@ struct vm_area_struct *vma_modify_flags(struct mm_struct *mm, struct vm_area_str
 static bool could_share_anon(const struct vm_area_struct *a, const struct vm_area_struct *b)
 {
 	return a && b && vma_end(a) == vma_start(b) && a->vm_file == b->vm_file &&
-	       !((a->vm_flags ^ b->vm_flags) & ~(VM_ACCESS_FLAGS | VM_SOFTDIRTY)) &&
+	       !((a->vm_flags ^ b->vm_flags) & ~(VM_ACCESS_FLAGS | VM_STICKY)) &&
 	       a->vm_pgoff + vma_pages(a) == b->vm_pgoff;
 }
 

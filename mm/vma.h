@@ -79,11 +79,13 @@ u64 calc_vm_prot_bits(u64 prot);
 /* The tail of every mapping call: replaces what is at [p->start, p->end) and maps p there (after mm_prepare(mm, 3)).  0 or
  * -ENOMEM (nothing changed). */
 int mmap_region(struct mmu_gather *tlb, struct vma_proto *p);
-/* Under no lock: faults in what a call promised; errors do not matter. */
-void populate(struct mm_struct *mm, u64 start, u64 end);
 
 /* Page tables left empty in [start, end) go. */
 void free_tables(struct mmu_gather *tlb, u64 start, u64 end);
+
+/* ---- mm/mlock.c ---- */
+/* Under no lock: faults in what a call promised (not in VM_LOCKONFAULT memory).  0 or the first error if it should stop there. */
+int populate(struct mm_struct *mm, u64 start, u64 end, bool stop_on_error);
 
 /* ---- mm/mprotect.c ---- */
 /* Gives the entries of [start, end) the protection of their VMAs, in pieces. */

@@ -32,6 +32,7 @@ struct guest_abi;
 #define VM_MAYSHARE 0x80ul
 #define VM_GROWSDOWN 0x100ul
 #define VM_PFNMAP 0x400ul
+#define VM_MAYBE_GUARD 0x800ul
 #define VM_LOCKED 0x2000ul
 #define VM_IO 0x4000ul
 #define VM_SEQ_READ 0x8000ul
