@@ -228,6 +228,8 @@ static int advise_guard(struct advice *a)
 	if (!guard_allowed(a->vma, false))
 		return -EINVAL;
 	a->vma->vm_flags |= VM_MAYBE_GUARD; /* so that fork copies the marks */
+	if (vma_is_anonymous(a->vma))
+		vma_prepare_anon(a->vma);
 	mark_busy(a->mm, a->start, a->end);
 	while (!zap_page_range(a->tlb, &at, a->end, ZAP_ALL))
 		tlb_cycle(a->tlb);

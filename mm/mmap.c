@@ -341,7 +341,11 @@ static long map_kernel(struct mm_struct *mm, struct vma_proto *p, u64 len, bool 
 
 	tlb_gather_mmu(&tlb, mm);
 	mmap_write_begin(mm);
-	ret = get_unmapped_area(mm, NULL, p->start, len, fixed ? MAP_FIXED : 0);
+	/* What the port maps by itself (a vdso) may lie beyond the program's own range. */
+	if (fixed && (p->vm_flags & VM_PFNMAP))
+		ret = (long)p->start;
+	else
+		ret = get_unmapped_area(mm, NULL, p->start, len, fixed ? MAP_FIXED : 0);
 	if (!IS_ERR(ret)) {
 		int err;
 

@@ -122,29 +122,28 @@ static bool wants_populate(u64 old, u64 newflags)
 	return (old & (VM_WRITE | VM_SHARED | VM_LOCKED)) == VM_LOCKED && (newflags & VM_WRITE);
 }
 
-static int mprotect_range(struct mmu_gather *tlb, u64 start, u64 end, u64 prot, bool *filling)
+/* Goes on from *at.  0 = all done, 1 = [*from, *at) must be populated before going on, or the errno. */
+static int mprotect_range(struct mmu_gather *tlb, u64 *at, u64 end, u64 prot, u64 *from)
 {
 	struct mm_struct *mm = tlb->mm;
-	struct vm_area_struct *vma;
 
-	for (u64 at = start; at < end;) {
-		u64 stop, newflags;
+	while (*at < end) {
+		struct vm_area_struct *vma = vma_lookup(mm, *at);
+		u64 newflags = vma ? mprotect_flags(vma, prot) : 0;
+		bool filling = vma && wants_populate(vma->vm_flags, newflags);
 		int err;
 
-		vma = vma_lookup(mm, at);
 		if (!vma)
 			return -ENOMEM;
-		newflags = mprotect_flags(vma, prot);
 		if (beyond_may(newflags))
 			return -EACCES;
-		stop = MIN(vma_end(vma), end);
-		*filling |= wants_populate(vma->vm_flags, newflags);
+		*from = *at;
+		*at = MIN(vma_end(vma), end);
 		err = mm_prepare(mm, 2);
 		if (!err)
-			err = mprotect_fixup(tlb, vma, at, stop, newflags);
-		if (err)
-			return err;
-		at = stop;
+			err = mprotect_fixup(tlb, vma, *from, *at, newflags);
+		if (err || filling)
+			return err ? err : 1;
 	}
 	return 0;
 }
@@ -169,7 +168,7 @@ long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot)
 {
 	u64 grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP), end = addr + PAGE_ALIGN(len);
 	struct mmu_gather tlb;
-	bool filling = false;
+	u64 from = addr;
 	int err;
 
 	prot &= ~grows;
@@ -185,9 +184,13 @@ long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot)
 	mmap_write_begin(mm);
 	err = mprotect_start(mm, &addr, end, grows);
 	if (!err)
-		err = mprotect_range(&tlb, addr, end, prot, &filling);
+		err = mprotect_range(&tlb, &addr, end, prot, &from);
 	finish_call(&tlb);
-	if (filling)
-		populate(mm, addr, end, false);
+	while (err > 0) {
+		populate(mm, from, addr, false);
+		mmap_write_begin(mm);
+		err = mprotect_range(&tlb, &addr, end, prot, &from);
+		finish_call(&tlb);
+	}
 	return err;
 }
