@@ -11,6 +11,7 @@
 #include "hostfile.h"
 #include "hostsys.h"
 #include "memory.h"
+#include "procfs.h"
 #include "refill.h"
 #include "revoke.h"
 #include "guest_signal.h"
@@ -386,7 +387,7 @@ long sys_execveat(struct trap *t, int dirfd, u64 path, u64 argv, u64 envp, int f
 		return ret;
 	if (!*name && !(flags & AT_EMPTY_PATH))
 		return -ENOENT;
-	proc_self_exe_alias(name);
+	procfs_follow_exe(dirfd, name, sizeof(name));
 	ret = exec_area_init(&s);
 	if (!ret)
 		ret = add_user_strings(&s, argv, 0);

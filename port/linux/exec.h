@@ -18,7 +18,5 @@ long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags);
 void exec_commit(struct kthread *k, struct ucontext_host *uc);
 /* Lists the host's vdso in the new address space. */
 void map_vdso(struct mm_struct *mm);
-/* "/proc/self/exe" and friends become the guest program's path. */
-void proc_self_exe_alias(char *name);
 void fmt_uint(char *out, u64 v);
 #endif

@@ -64,6 +64,8 @@ struct machine_shared {
 	u32 vfork_word;           /* futex: some vfork child left its parent's mm */
 	u32 doorbell;             /* futex: supervisor work; atomically incremented */
 	u32 cpu_count;
+	u32 nspecial;             /* the host's vdso and its data pages, listed in every address space; set at the start */
+	struct special_range { u64 start, end; u32 exec; char name[20]; } special[4];
 	u32 panicked;             /* panic_text says why the machine ends */
 	u32 log_seq;              /* lines ever logged: followers look again */
 	u32 first_ctx;            /* the first program's context, made by the supervisor */

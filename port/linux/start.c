@@ -45,24 +45,16 @@ static void unmap_launcher(void)
 	host_call(__NR_munmap, boot.vdso_end, 0x7ffffffff000ull - boot.vdso_end);
 }
 
+/* Above task_size: listed in maps, never managed.  Without memory for it the listing is incomplete, nothing else. */
 void map_vdso(struct mm_struct *mm)
 {
-	if (!kproc.vdso)
-		return;
-	/* Above task_size, so only listed, not managed: see proc/maps.c's special mappings. */
-	(void)mm;
-}
+	u32 i;
 
-void proc_self_exe_alias(char *name)
-{
-	static const char *const alias[] = { "/proc/self/exe", "/proc/thread-self/exe" };
-	unsigned i;
+	for (i = 0; i < shared_area()->nspecial; i++) {
+		const struct special_range *r = &shared_area()->special[i];
 
-	for (i = 0; i < ARRAY_SIZE(alias); i++) {
-		if (!strcmp(name, alias[i])) {
-			memcpy(name, kproc.exe_path, strlen(kproc.exe_path) + 1);
-			return;
-		}
+		install_special_mapping(mm, r->start, r->end - r->start,
+					VM_READ | VM_MAYREAD | VM_MAYEXEC | (r->exec ? VM_EXEC : VM_IO), r->name);
 	}
 }
 

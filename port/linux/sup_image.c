@@ -120,6 +120,21 @@ const struct kernel_exports *image_map(u64 memory, int *ram_fd)
 	return k;
 }
 
+static void add_special(u64 lo, u64 hi, const char *line)
+{
+	struct machine_shared *m = shared_area();
+	struct special_range *r = &m->special[m->nspecial];
+	const char *name = strchr(line, '[');
+
+	if (m->nspecial == ARRAY_SIZE(m->special))
+		return;
+	m->nspecial++;
+	r->start = lo;
+	r->end = hi;
+	r->exec = strstr(line, "r-xp") != NULL;
+	snprintf(r->name, sizeof(r->name), "%.*s", (int)strcspn(name, "\n"), name);
+}
+
 void image_find_vdso(struct guest_boot *b)
 {
 	FILE *f = fopen("/proc/self/maps", "re");
@@ -136,6 +151,7 @@ void image_find_vdso(struct guest_boot *b)
 			b->vdso_start = lo;
 		if (hi > b->vdso_end)
 			b->vdso_end = hi;
+		add_special(lo, hi, line);
 	}
 	if (f)
 		fclose(f);
