@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define ROUNDS 101
-#define PAIRS 20000u
-#define CHURN 40000u
+#define ROUNDS 201 /* short ones: most are not interrupted, however busy the host */
+#define PAIRS 5000u
+#define CHURN 20000u
 #define CHURN_LIVE 512u
 
 static double now_ns(void)
@@ -112,9 +112,13 @@ static void pairs(void)
 		for (i = 0; i < ARRAY_SIZE(figures); i++)
 			figures[i].ns[r] = figures[i].fn(q, figures[i].order);
 	lock = median(figures[0].ns);
-	printf("alloc + free, 1 CPU, ns and lock pairs\n");
-	for (i = 0; i < ARRAY_SIZE(figures); i++)
-		printf("  %-28s %8.1f  %6.2f\n", figures[i].name, median(figures[i].ns), median(figures[i].ns) / lock);
+	/* The fastest round is what the code costs; the median is what this host gave it while it ran. */
+	printf("alloc + free, 1 CPU            median ns  lock pairs  fastest round ns\n");
+	for (i = 0; i < ARRAY_SIZE(figures); i++) {
+		double ns = median(figures[i].ns); /* sorts */
+
+		printf("  %-28s %8.1f  %10.2f  %16.1f\n", figures[i].name, ns, ns / lock, figures[i].ns[0]);
+	}
 	printf("  order 0 against 20 ns: %.2f; against two lock pairs + 10 ns: %.2f\n", median(figures[1].ns) / 20,
 	       median(figures[1].ns) / (2 * lock + 10));
 	sim_machine_free(q);
