@@ -14,10 +14,13 @@
 #define MAX_ANCHORS 4096u
 #define ANCHOR_GAP (1ull << 21)
 #define KEEP_ANCHORS 64u
+#define SHM_RDONLY_ 010000 /* shmat(2) */
 
 struct anchor_slot {
 	u64 dev, ino, addr, len;
-	u32 prot, writable;
+	u32 prot;
+	bool writable;
+	bool segment; /* System V: every anchor counts as an attachment, so none is kept without need */
 };
 static struct anchor_slot slots[MAX_ANCHORS];
 static u32 nslots;
@@ -41,7 +44,7 @@ static struct anchor_slot *add(u64 dev, u64 ino, u64 len, u32 prot, bool writabl
 	if (nslots == MAX_ANCHORS || next_addr + len + ANCHOR_GAP > ANCHOR_END)
 		return NULL;
 	s = &slots[nslots++];
-	*s = (struct anchor_slot){ dev, ino, next_addr, len, prot, writable };
+	*s = (struct anchor_slot){ dev, ino, next_addr, len, prot, writable, false };
 	next_addr += ALIGN_UP(len, ANCHOR_GAP) + ANCHOR_GAP;
 	return s;
 }
@@ -62,6 +65,27 @@ long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable)
 	return ret < 0 ? ret : 0;
 }
 
+/* The same for a System V segment: attached instead of mapped. */
+long anchor_attach(int shmid, u64 dev, u64 ino, u64 size, bool writable)
+{
+	struct anchor_slot *s;
+	long ret = 0;
+
+	install_lock();
+	if (!find(dev, ino, PROT_READ, writable, size)) {
+		s = add(dev, ino, PAGE_ALIGN(size), PROT_READ, writable);
+		ret = s ? host_call(__NR_shmat, shmid, s->addr, writable ? 0 : SHM_RDONLY_) : -ENOMEM;
+		if (s && ret >= 0)
+			ret = host_call(__NR_mprotect, s->addr, s->len, PROT_READ);
+		if (s && ret < 0)
+			nslots--;
+		else if (s)
+			s->segment = true;
+	}
+	install_unlock();
+	return ret < 0 ? ret : 0;
+}
+
 /* The anchor that already has the wanted protection; made from the readable one when it is missing. */
 static struct anchor_slot *with_prot(u64 dev, u64 ino, u32 prot, u64 end)
 {
@@ -75,6 +99,7 @@ static struct anchor_slot *with_prot(u64 dev, u64 ino, u32 prot, u64 end)
 	s = add(dev, ino, base->len, prot, base->writable);
 	if (!s)
 		return NULL;
+	s->segment = base->segment;
 	if (host_call(__NR_mremap, base->addr, 0, base->len, MREMAP_MAYMOVE | MREMAP_FIXED, s->addr) < 0 ||
 	    host_call(__NR_mprotect, s->addr, s->len, prot) < 0) {
 		host_call(__NR_munmap, s->addr, s->len);
@@ -114,24 +139,27 @@ static bool in_use(struct mm_struct *mm, const struct anchor_slot *s)
 	return false;
 }
 
+/* Many anchors, or segments: those that the address space does not map go. */
 void anchors_trim(void)
 {
 	u32 i, kept = 0;
+	bool many;
 
 	install_lock();
-	if (nslots > KEEP_ANCHORS) {
-		for (i = 0; i < nslots; i++) {
-			bool keep;
+	many = nslots > KEEP_ANCHORS;
+	for (i = 0; i < nslots; i++) {
+		bool keep = !many && !slots[i].segment;
 
+		if (!keep) {
 			spin_lock(&kproc.mm->lock);
 			keep = in_use(kproc.mm, &slots[i]);
 			spin_unlock(&kproc.mm->lock);
-			if (keep)
-				slots[kept++] = slots[i];
-			else
-				host_call(__NR_munmap, slots[i].addr, slots[i].len);
 		}
-		nslots = kept;
+		if (keep)
+			slots[kept++] = slots[i];
+		else
+			host_call(__NR_munmap, slots[i].addr, slots[i].len);
 	}
+	nslots = kept;
 	install_unlock();
 }

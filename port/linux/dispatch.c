@@ -116,10 +116,24 @@ static long sys_memory(struct trap *t, long nr, const u64 a[6])
 	case __NR_mincore: return sys_mincore(task, a[0], a[1], a[2]);
 	case __NR_process_vm_readv: return sys_process_vm_readv(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
 	case __NR_process_vm_writev: return sys_process_vm_writev(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
+	case __NR_shmat: return guest_shmat((s32)a[0], a[1], a[2]);
+	case __NR_shmdt: return guest_shmdt(a[0]);
 	case __NR_sysinfo: return guest_sysinfo(a[0]);
 	case __NR_prlimit64: return sys_prlimit64(t, a);
 	case __NR_getrlimit: return sys_getrlimit(t, a);
 	case __NR_setrlimit: return sys_setrlimit(t, a);
+	default: return -EOPNOTSUPP;
+	}
+}
+
+static long sys_numa(struct trap *t, long nr, const u64 a[6])
+{
+	switch (nr) {
+	case __NR_mbind: return guest_mbind(a);
+	case __NR_set_mempolicy: return guest_set_mempolicy(a);
+	case __NR_get_mempolicy: return guest_get_mempolicy(a);
+	case __NR_move_pages: return guest_move_pages(a);
+	case __NR_migrate_pages: return 0; /* there is nowhere to go */
 	default: return -EOPNOTSUPP;
 	}
 }
@@ -167,6 +181,7 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
 	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:
 	case __NR_setrlimit: case __NR_process_vm_readv: case __NR_process_vm_writev:
+	case __NR_shmat: case __NR_shmdt:
 		return sys_memory(t, nr, a);
 	case __NR_fork: case __NR_vfork: case __NR_clone: case __NR_clone3: case __NR_execve: case __NR_execveat:
 	case __NR_exit: case __NR_exit_group: case __NR_set_tid_address: case __NR_set_robust_list:
@@ -175,6 +190,8 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_rt_sigaction: case __NR_rt_sigprocmask: case __NR_rt_sigreturn: case __NR_sigaltstack:
 	case __NR_rt_sigsuspend: case __NR_rt_sigtimedwait: case __NR_rt_sigpending:
 		return sys_signals(t, nr, a);
+	case __NR_mbind: case __NR_set_mempolicy: case __NR_get_mempolicy: case __NR_move_pages: case __NR_migrate_pages:
+		return sys_numa(t, nr, a);
 	case __NR_personality:
 		return a[0] == 0xffffffffull ? 0 : (a[0] & ~0x0040000ull /* ADDR_NO_RANDOMIZE */) ? -EINVAL : 0;
 	case __NR_ptrace: case __NR_seccomp:

@@ -13,6 +13,7 @@ long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable);
 long anchor_map(u64 dev, u64 ino, u64 off, u64 addr, u64 len, u32 prot);
 /* A kernel address where byte off of the file can be read (and written if `write`) now, and how far: NULL if unknown. */
 void *anchor_bytes(u64 dev, u64 ino, u64 off, bool write, u64 *avail);
-/* exec: when there are many, forget those that the new address space does not map. */
+long anchor_attach(int shmid, u64 dev, u64 ino, u64 size, bool writable);
+/* exec, shmdt: when there are many, forget those that the new address space does not map. */
 void anchors_trim(void);
 #endif

@@ -1,0 +1,151 @@
+/*
+ * Memory policy on a machine with one node (numa(7)): every valid request is granted, every page is on node 0.
+ */
+#include "hostsys.h"
+#include "memory.h"
+#include "../../mm/mm.h"
+
+#define MPOL_MODES 7u           /* MPOL_DEFAULT .. MPOL_WEIGHTED_INTERLEAVE */
+#define MPOL_MODE_FLAGS 0xe000u
+#define MPOL_DEFAULT_ 0u
+#define MPOL_LOCAL_ 4u
+#define MPOL_F_NODE_ 1u
+#define MPOL_F_ADDR_ 2u
+#define MPOL_F_MEMS_ALLOWED_ 4u
+#define MAX_NODES 4096u
+
+/* The first word of a node mask, or errno; maxnode counts one too many (set_mempolicy(2), BUGS). */
+static long read_nodes(u64 mask, u64 maxnode, u64 *nodes)
+{
+	*nodes = 0;
+	if (!mask || maxnode <= 1)
+		return 0;
+	if (maxnode - 1 > MAX_NODES)
+		return -EINVAL;
+	if (copy_from_user(nodes, mask, 8))
+		return -EFAULT;
+	if (maxnode - 1 < 64)
+		*nodes &= (1ull << (maxnode - 1)) - 1;
+	return 0;
+}
+
+/* Does the policy make sense, and does it name a node that exists? */
+static long check_policy(u64 mode, u64 mask, u64 maxnode)
+{
+	u64 kind = mode & ~(u64)MPOL_MODE_FLAGS, nodes;
+	long ret;
+
+	if (kind >= MPOL_MODES)
+		return -EINVAL;
+	ret = read_nodes(mask, maxnode, &nodes);
+	if (ret)
+		return ret;
+	if (kind == MPOL_DEFAULT_)
+		return nodes || (mode & MPOL_MODE_FLAGS) ? -EINVAL : 0;
+	if (kind == MPOL_LOCAL_)
+		return nodes ? -EINVAL : 0;
+	if (!nodes)
+		return kind == 1 /* MPOL_PREFERRED: local */ ? 0 : -EINVAL;
+	return nodes & 1 ? 0 : -EINVAL;
+}
+
+static bool range_mapped(u64 start, u64 end)
+{
+	struct mm_struct *mm = kproc.mm;
+	struct vm_area_struct *vma;
+	u64 at = start;
+
+	spin_lock(&mm->lock);
+	for (vma = find_vma(mm, at); vma && at < end && vma_start(vma) <= at; vma = vma_next(mm, vma))
+		at = vma_end(vma);
+	spin_unlock(&mm->lock);
+	return at >= end;
+}
+
+long guest_mbind(const u64 a[6])
+{
+	u64 len = PAGE_ALIGN(a[1]);
+	long ret;
+
+	if ((a[0] & ~PAGE_MASK) || (a[5] & ~7ull))
+		return -EINVAL;
+	if (a[0] + len < a[0])
+		return -EINVAL;
+	ret = check_policy(a[2], a[3], a[4]);
+	if (ret || !len)
+		return ret;
+	return range_mapped(a[0], a[0] + len) ? 0 : -EFAULT;
+}
+
+long guest_set_mempolicy(const u64 a[6])
+{
+	return check_policy(a[0], a[1], a[2]);
+}
+
+long guest_get_mempolicy(const u64 a[6])
+{
+	u64 nodes = (a[4] & MPOL_F_MEMS_ALLOWED_) ? 1 : 0, words, i;
+	s32 mode = 0;
+
+	if (a[4] & ~7ull)
+		return -EINVAL;
+	if ((a[4] & MPOL_F_ADDR_) && !range_mapped(a[3] & PAGE_MASK, (a[3] & PAGE_MASK) + PAGE_SIZE))
+		return -EFAULT;
+	if (!(a[4] & MPOL_F_ADDR_) && a[3])
+		return -EINVAL;
+	if (a[1] && a[2] <= 1)
+		return -EINVAL;
+	if (a[0] && copy_to_user(a[0], &mode, 4))
+		return -EFAULT;
+	words = a[1] ? MIN((a[2] - 1 + 63) / 64, MAX_NODES / 64) : 0;
+	for (i = 0; i < words; i++, nodes = 0)
+		if (copy_to_user(a[1] + 8 * i, &nodes, 8))
+			return -EFAULT;
+	return 0;
+}
+
+/* Where each page is: node 0 when it is present, else -ENOENT, -EFAULT outside mappings (move_pages(2)). */
+static s32 page_node(u64 addr)
+{
+	struct mm_struct *mm = kproc.mm;
+	pte_t *slot;
+	s32 node;
+
+	if (addr >= GUEST_END)
+		return -EFAULT;
+	spin_lock(&mm->lock);
+	slot = pte_lookup(mm, addr);
+	if (!vma_lookup(mm, addr))
+		node = -EFAULT;
+	else if (slot && pte_valid(pte_read(slot)))
+		node = pte_special(pte_read(slot)) ? -EFAULT : 0;
+	else
+		node = -ENOENT;
+	spin_unlock(&mm->lock);
+	return node;
+}
+
+long guest_move_pages(const u64 a[6])
+{
+	u64 i, page;
+	s32 node, want;
+
+	if ((s32)a[0] && (s32)a[0] != kproc.pid)
+		return -EPERM;
+	if (a[5] & ~6ull)
+		return -EINVAL;
+	for (i = 0; i < a[1]; i++) {
+		if (copy_from_user(&page, a[2] + 8 * i, 8))
+			return -EFAULT;
+		if (a[3]) {
+			if (copy_from_user(&want, a[3] + 4 * i, 4))
+				return -EFAULT;
+			if (want != 0)
+				return -ENODEV;
+		}
+		node = page_node(page);
+		if (copy_to_user(a[4] + 4 * i, &node, 4))
+			return -EFAULT;
+	}
+	return 0;
+}

@@ -1,0 +1,127 @@
+/*
+ * System V shared memory.  Segments are the host's, so that they are coherent with other host processes and survive their
+ * creator; here they look like mapped files: the segment is attached once, hidden, as an anchor, and the guest's mappings are
+ * refilled from it.  maps prints what Linux does: "/SYSVkkkkkkkk (deleted)", device 00:01, inode = identifier.
+ *
+ * The host counts the anchor and every refill as an attachment, so shm_nattch is too large while a machine has the segment
+ * attached (CAVEATS.md); it is 0 when nobody has.
+ */
+#include "hostfile.h"
+#include "hostsys.h"
+#include "memory.h"
+#include "refill.h"
+#include "../../sys/sys.h"
+#include "fmt.h"
+#include <linux/ipc.h>
+#include <linux/shm.h>
+
+#define SHM_DEV 1ull /* what stat and maps show for the kernel's internal tmpfs */
+#define SHMLBA PAGE_SIZE
+
+struct shm_segment {
+	u64 size;
+	u32 key;
+	bool writable;
+};
+
+static long segment_stat(int id, struct shm_segment *seg)
+{
+	struct shmid64_ds ds;
+	long ret = host_call(__NR_shmctl, id, IPC_STAT, &ds);
+
+	if (ret < 0)
+		return ret;
+	seg->size = ds.shm_segsz;
+	seg->key = (u32)ds.shm_perm.key;
+	return 0;
+}
+
+/* A file object over the segment.  ERR_PTR as shmat(2) would fail. */
+static struct file *segment_file(int id, const struct shm_segment *seg)
+{
+	struct quire *q = kthread()->ctx->q;
+	struct address_space *m;
+	struct fmt_buf b;
+	struct file *f;
+	char path[40];
+	long ret = anchor_attach(id, SHM_DEV, (u64)id, seg->size, seg->writable);
+
+	if (ret)
+		return ERR_PTR(ret);
+	m = mapping_get(q, SHM_DEV, (u64)id, &hostfile_ops, AS_TOKEN);
+	if (!m)
+		return ERR_PTR(-ENOMEM);
+	b = fmt_init(path, sizeof(path));
+	fmt_printf(&b, "/SYSV%08x (deleted)", seg->key);
+	f = file_create(q, m, FMODE_READ | (seg->writable ? FMODE_WRITE : 0), path);
+	mapping_put(m);
+	return f ? f : ERR_PTR(-ENOMEM);
+}
+
+long guest_shmat(int id, u64 addr, u64 flags)
+{
+	struct shm_segment seg = { .writable = !(flags & SHM_RDONLY) };
+	u64 prot = PROT_READ | (seg.writable ? PROT_WRITE : 0) | ((flags & SHM_EXEC) ? PROT_EXEC : 0);
+	u64 how = MAP_SHARED;
+	struct file *f;
+	long ret;
+
+	if (id < 0)
+		return -EINVAL;
+	if (addr) {
+		if (flags & SHM_RND)
+			addr &= ~(SHMLBA - 1);
+		if ((addr & (SHMLBA - 1)) || !addr)
+			return -EINVAL;
+		how |= (flags & SHM_REMAP) ? MAP_FIXED : MAP_FIXED_NOREPLACE;
+	} else if (flags & SHM_REMAP) {
+		return -EINVAL;
+	}
+	ret = segment_stat(id, &seg);
+	if (ret)
+		return ret;
+	f = segment_file(id, &seg);
+	if (IS_ERR(f))
+		return PTR_ERR(f);
+	ret = sys_mmap(kproc.task, addr, seg.size, prot, how, f, 0);
+	file_put(f);
+	return ret == -EEXIST ? -EINVAL : ret;
+}
+
+/* The attached segment that begins at addr: its length and identifier. */
+static bool find_segment(u64 addr, u64 *len, u64 *id)
+{
+	struct mm_struct *mm = kproc.mm;
+	struct vm_area_struct *vma;
+	bool found;
+
+	spin_lock(&mm->lock);
+	vma = vma_lookup(mm, addr);
+	found = vma && vma_start(vma) == addr && vma->vm_file && vma->vm_pgoff == 0 &&
+		vma->vm_file->mapping->dev == SHM_DEV && vma->vm_file->mapping->ops == &hostfile_ops;
+	if (found) {
+		*id = vma->vm_file->mapping->ino;
+		/* mprotect may have split it: everything that goes on in the same segment belongs to it. */
+		*len = 0;
+		while (vma && vma->vm_file && vma->vm_file->mapping->ino == *id && vma_start(vma) == addr + *len &&
+		       vma->vm_pgoff << PAGE_SHIFT == *len) {
+			*len = vma_end(vma) - addr;
+			vma = vma_next(mm, vma);
+		}
+	}
+	spin_unlock(&mm->lock);
+	return found;
+}
+
+long guest_shmdt(u64 addr)
+{
+	u64 len, id;
+	long ret;
+
+	if ((addr & (SHMLBA - 1)) || !find_segment(addr, &len, &id))
+		return -EINVAL;
+	ret = sys_munmap(kproc.task, addr, len);
+	if (!ret)
+		anchors_trim();
+	return ret;
+}
