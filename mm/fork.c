@@ -98,7 +98,9 @@ static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
 
 	if (!copy)
 		return false;
-	port_copy_pages(port_frame_address(q, folio_pfn(q, copy)), port_frame_address(q, pte_pfn(p)), 1);
+	/* Logged, unlike port_copy_pages(): the frame was allocated in this transaction, and a rollback that gives it back
+	 * must also give it its old bytes, which may be known to be zero. */
+	memcpy(port_frame_address(q, folio_pfn(q, copy)), port_frame_address(q, pte_pfn(p)), PAGE_SIZE);
 	spin_lock(&q->lock);
 	copy->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
 	folio_add_new_anon_rmap(copy, d->child, addr, 1);

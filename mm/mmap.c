@@ -216,6 +216,9 @@ static int charge_new(struct mm_struct *mm, struct vma_proto *p, u64 pages, u64 
 
 static void account_new(struct mm_struct *mm, struct vm_area_struct *vma, u64 pages)
 {
+	/* Such memory is never locked; as on Linux that is settled after merging. */
+	if (vma->vm_flags & (VM_SPECIAL | VM_DROPPABLE))
+		vma->vm_flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
 	vm_stat_account(mm, vma->vm_flags, (s64)pages);
 	if (vma->vm_flags & VM_LOCKED)
 		mm->locked_vm += pages;
@@ -237,10 +240,7 @@ int mmap_region(struct mmu_gather *tlb, struct vma_proto *p)
 	if (old_pages) {
 		split_ends(mm, p->start, p->end);
 		unmap_region(tlb, p->start, p->end);
-		/* In the middle of a call in pieces the reserve may have been used up by nobody but us: two splits. */
 	}
-	if (p->vm_flags & VM_SPECIAL)
-		p->vm_flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
 	account_new(mm, vma_create(mm, p), pages);
 	return 0;
 }

@@ -453,7 +453,9 @@ void __vma_prepare_anon(struct vm_area_struct *vma)
 	lockdep_assert_held(&mm->lock);
 	vma->anon_id = neighbour_anon_id(mm, vma);
 	vma->anon = mm->anon;
-	vma->anon_pgoff = vma_start(vma) >> PAGE_SHIFT;
+	/* An anonymous VMA that moved and was emptied keeps its odd offset. */
+	vma->anon_pgoff = vma_is_anonymous(vma) ? vma->vm_pgoff : vma_start(vma) >> PAGE_SHIFT;
+	moved_update(mm, vma);
 }
 
 void vma_forget_anon(struct mm_struct *mm, struct vm_area_struct *vma)
