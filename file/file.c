@@ -67,6 +67,18 @@ struct address_space *mapping_get(struct quire *q, u64 dev, u64 ino, const struc
 	return m;
 }
 
+struct address_space *mapping_find(struct quire *q, u64 dev, u64 ino)
+{
+	struct address_space *m;
+
+	spin_lock(&q->lock);
+	m = hash_find(q, dev, ino);
+	if (m)
+		m->refcount++;
+	spin_unlock(&q->lock);
+	return m;
+}
+
 /* Drops up to DROP_BATCH folios of a mapping that nobody uses.  Under q->lock.  True when it is empty. */
 static bool drop_some_folios(struct address_space *m)
 {

@@ -74,6 +74,8 @@ struct file {
 /* ---- file/file.c ---- */
 /* Finds or makes the address space of (dev, ino).  A reference is returned.  NULL when out of memory. */
 struct address_space *mapping_get(struct quire *q, u64 dev, u64 ino, const struct mapping_ops *ops, u32 flags);
+/* The same, but never makes one: NULL if the machine does not know the file. */
+struct address_space *mapping_find(struct quire *q, u64 dev, u64 ino);
 void mapping_put(struct address_space *m);
 struct file *file_create(struct quire *q, struct address_space *m, u32 mode, const char *path); /* takes over no reference */
 void file_get(struct file *f);

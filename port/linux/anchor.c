@@ -49,6 +49,17 @@ static struct anchor_slot *add(u64 dev, u64 ino, u64 len, u32 prot, bool writabl
 	return s;
 }
 
+/* A writable one is mapped for writing first: only then does the host check seals and count the mapping as a writer's. */
+static long map_anchor(const struct anchor_slot *s, int fd)
+{
+	u32 prot = PROT_READ | (s->writable ? PROT_WRITE : 0);
+	long ret = host_call(__NR_mmap, s->addr, s->len, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+
+	if (ret >= 0 && s->writable)
+		ret = host_call(__NR_mprotect, s->addr, s->len, PROT_READ);
+	return ret;
+}
+
 long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable)
 {
 	struct anchor_slot *s;
@@ -57,7 +68,7 @@ long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable)
 	install_lock();
 	if (!find(dev, ino, PROT_READ, writable, end)) {
 		s = add(dev, ino, PAGE_ALIGN(end), PROT_READ, writable);
-		ret = s ? host_call(__NR_mmap, s->addr, s->len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) : -ENOMEM;
+		ret = s ? map_anchor(s, fd) : -ENOMEM;
 		if (s && ret < 0)
 			nslots--;
 	}
@@ -86,21 +97,22 @@ long anchor_attach(int shmid, u64 dev, u64 ino, u64 size, bool writable)
 	return ret < 0 ? ret : 0;
 }
 
-/* The anchor that already has the wanted protection; made from the readable one when it is missing. */
+/* The anchor that already has the wanted protection and length; made from a readable one when it is missing. */
 static struct anchor_slot *with_prot(u64 dev, u64 ino, u32 prot, u64 end)
 {
 	struct anchor_slot *s = find(dev, ino, prot, prot & PROT_WRITE, end), *base;
 
 	if (s)
 		return s;
-	base = find(dev, ino, PROT_READ, prot & PROT_WRITE, end);
+	/* Also from one that is too short: a mapping may have grown (mremap) since its file was anchored. */
+	base = find(dev, ino, PROT_READ, prot & PROT_WRITE, 0);
 	if (!base)
 		return NULL;
-	s = add(dev, ino, base->len, prot, base->writable);
+	s = add(dev, ino, MAX(base->len, PAGE_ALIGN(end)), prot, base->writable);
 	if (!s)
 		return NULL;
 	s->segment = base->segment;
-	if (host_call(__NR_mremap, base->addr, 0, base->len, MREMAP_MAYMOVE | MREMAP_FIXED, s->addr) < 0 ||
+	if (host_call(__NR_mremap, base->addr, 0, s->len, MREMAP_MAYMOVE | MREMAP_FIXED, s->addr) < 0 ||
 	    host_call(__NR_mprotect, s->addr, s->len, prot) < 0) {
 		host_call(__NR_munmap, s->addr, s->len);
 		nslots--;
@@ -139,7 +151,20 @@ static bool in_use(struct mm_struct *mm, const struct anchor_slot *s)
 	return false;
 }
 
-/* Many anchors, or segments: those that the address space does not map go. */
+/*
+ * Those that the address space does not map go: when there are many, and always segments (attachments are counted) and
+ * writable ones (a file with a writable mapping cannot be sealed, executed, or made a swap file).
+ */
+bool anchors_counted(void)
+{
+	u32 i;
+
+	for (i = 0; i < nslots; i++)
+		if (slots[i].segment || slots[i].writable)
+			return true;
+	return false;
+}
+
 void anchors_trim(void)
 {
 	u32 i, kept = 0;
@@ -148,7 +173,7 @@ void anchors_trim(void)
 	install_lock();
 	many = nslots > KEEP_ANCHORS;
 	for (i = 0; i < nslots; i++) {
-		bool keep = !many && !slots[i].segment;
+		bool keep = !many && !slots[i].segment && !slots[i].writable;
 
 		if (!keep) {
 			spin_lock(&kproc.mm->lock);

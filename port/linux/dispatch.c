@@ -1,6 +1,7 @@
 /*
  * System calls that the machine serves itself.  Everything else is native_syscall()'s: pinned and executed by the host.
  */
+#include "hostfile.h"
 #include "hostsys.h"
 #include "memory.h"
 #include "process.h"
@@ -118,6 +119,7 @@ static long sys_memory(struct trap *t, long nr, const u64 a[6])
 	case __NR_process_vm_writev: return sys_process_vm_writev(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
 	case __NR_shmat: return guest_shmat((s32)a[0], a[1], a[2]);
 	case __NR_shmdt: return guest_shmdt(a[0]);
+	case __NR_shmctl: return guest_shmctl(t, a);
 	case __NR_sysinfo: return guest_sysinfo(a[0]);
 	case __NR_prlimit64: return sys_prlimit64(t, a);
 	case __NR_getrlimit: return sys_getrlimit(t, a);
@@ -173,6 +175,21 @@ static long sys_signals(struct trap *t, long nr, const u64 a[6])
 	}
 }
 
+/* Calls that may cut a file that somebody maps. */
+static long sys_truncating(struct trap *t, long nr, const u64 a[6])
+{
+	long ret = native_syscall(t, nr, a);
+	char path[4096];
+
+	if (ret)
+		return ret;
+	if (nr != __NR_truncate)
+		hostfile_truncated((s32)a[0]);
+	else if (strncpy_from_user(path, a[0], sizeof(path)) >= 0)
+		hostfile_truncated_path(path);
+	return 0;
+}
+
 /* -EOPNOTSUPP from a group means "not mine"; calls that can really fail with it are native. */
 long guest_syscall(struct trap *t, long nr, const u64 a[6])
 {
@@ -181,7 +198,7 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
 	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:
 	case __NR_setrlimit: case __NR_process_vm_readv: case __NR_process_vm_writev:
-	case __NR_shmat: case __NR_shmdt:
+	case __NR_shmat: case __NR_shmdt: case __NR_shmctl:
 		return sys_memory(t, nr, a);
 	case __NR_fork: case __NR_vfork: case __NR_clone: case __NR_clone3: case __NR_execve: case __NR_execveat:
 	case __NR_exit: case __NR_exit_group: case __NR_set_tid_address: case __NR_set_robust_list:
@@ -192,6 +209,8 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 		return sys_signals(t, nr, a);
 	case __NR_mbind: case __NR_set_mempolicy: case __NR_get_mempolicy: case __NR_move_pages: case __NR_migrate_pages:
 		return sys_numa(t, nr, a);
+	case __NR_ftruncate: case __NR_truncate:
+		return sys_truncating(t, nr, a);
 	case __NR_personality:
 		return a[0] == 0xffffffffull ? 0 : (a[0] & ~0x0040000ull /* ADDR_NO_RANDOMIZE */) ? -EINVAL : 0;
 	case __NR_ptrace: case __NR_seccomp:

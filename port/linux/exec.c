@@ -131,7 +131,7 @@ static struct file *open_interp(struct quire *q, const char *path, void *cookie)
 
 	if (fd < 0)
 		return ERR_PTR(fd);
-	f = hostfile_open((int)fd, 0, false);
+	f = hostfile_open((int)fd, 0, false, false);
 	host_call(__NR_close, fd);
 	return f;
 }
@@ -203,7 +203,7 @@ static struct file *resolve_program(struct exec_strings *s, int dirfd, char *nam
 		n = host_call(__NR_pread64, fd, line, SHEBANG_SIZE, 0);
 		line[n < 0 ? 0 : n] = 0;
 		if (n < 2 || line[0] != '#' || line[1] != '!') {
-			f = n < 0 ? ERR_PTR(n) : n == 0 ? ERR_PTR(-ENOEXEC) : hostfile_open((int)fd, 0, false);
+			f = n < 0 ? ERR_PTR(n) : n == 0 ? ERR_PTR(-ENOEXEC) : hostfile_open((int)fd, 0, false, false);
 			host_call(__NR_close, fd);
 			return f;
 		}

@@ -4,6 +4,7 @@
 #include "exports.h"
 #include "hostsys.h"
 #include "revoke.h"
+#include "selftest.h"
 #include "fmt.h"
 #include "../../mm/mm.h"
 
@@ -80,6 +81,9 @@ static void drop_parked(struct ctx *dead)
 
 	if (dead->parked_mm && dead->parked_mm->port_mm)
 		port_tlb_sync(dead->parked_mm);
+	for (i = 0; i < dead->nmms; i++)
+		if (dead->mms[i] != dead->parked_mm)
+			port_tlb_sync(dead->mms[i]);
 	for (i = 0; i < dead->nparked; i++) {
 		spin_lock(&q->lock);
 		if (dead->parked[i].refs)
@@ -146,6 +150,7 @@ static void reap_ctx(struct ctx *dead)
 	while (!ctx_recover(dead))
 		port_relax();
 	drop_parked(dead);
+	mm_drop_held(dead);
 	walk_robust_list(dead, tid);
 	ctx_leave_mm(dead);
 	ctx_free(dead);
@@ -210,4 +215,7 @@ const struct kernel_exports kernel_exports = {
 	.log_read = log_read,
 	.live_pid = live_pid,
 	.check = check,
+#ifdef QUIRE_SELFTEST
+	.selftest = &selftest_exports,
+#endif
 };

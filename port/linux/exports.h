@@ -17,6 +17,7 @@ struct machine_params {
 	const char *version;
 };
 
+struct selftest_exports;
 #define EXPORTS_MAGIC 0x51756972652e6b31ull /* "Quire.k1" */
 struct kernel_exports {
 	u64 magic;
@@ -35,6 +36,8 @@ struct kernel_exports {
 	s32 (*live_pid)(u32 ctx_id);
 	/* Is every structure of the machine valid?  For tests, with nobody else running. */
 	bool (*check)(void);
+	/* Test builds only, else NULL (selftest.h). */
+	const struct selftest_exports *selftest;
 };
 extern const struct kernel_exports kernel_exports;
 #endif

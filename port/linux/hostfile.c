@@ -115,13 +115,27 @@ long hostfile_stat(int fd, struct hostfile_info *info)
 	return 0;
 }
 
-struct file *hostfile_open(int fd, u64 map_end, bool shared_write)
+/* 0 or errno.  *mode loses FMODE_WRITE when the file is sealed against shared writing and the mapping does not ask for it. */
+static long make_anchor(int fd, const struct hostfile_info *info, u64 end, bool shared, bool write, u32 *mode)
+{
+	bool writable = shared && (*mode & FMODE_WRITE);
+	long ret = anchor_create(fd, info->dev, info->ino, end, writable);
+
+	if (ret == -EPERM && writable && !write) {
+		*mode &= ~FMODE_WRITE;
+		ret = anchor_create(fd, info->dev, info->ino, end, false);
+	}
+	return ret;
+}
+
+struct file *hostfile_open(int fd, u64 map_end, bool shared, bool write)
 {
 	struct quire *q = kthread()->ctx->q;
 	struct hostfile_info info;
 	struct address_space *m;
 	struct file *f;
 	char path[4096];
+	u32 mode;
 	long ret, flags = host_call(__NR_fcntl, fd, F_GETFL);
 
 	if (flags < 0)
@@ -131,16 +145,45 @@ struct file *hostfile_open(int fd, u64 map_end, bool shared_write)
 		ret = -EBADF;
 	if (!ret && (flags & O_ACCMODE) == O_WRONLY)
 		ret = -EACCES;
+	mode = mode_of(fd, flags);
 	if (!ret)
-		ret = anchor_create(fd, info.dev, info.ino, MAX(map_end, info.size), shared_write &&
-				    (flags & O_ACCMODE) == O_RDWR);
+		ret = make_anchor(fd, &info, MAX(map_end, info.size), shared, write, &mode);
 	if (ret)
 		return ERR_PTR(ret);
 	m = mapping_get(q, info.dev, info.ino, &hostfile_ops, AS_TOKEN);
 	if (!m)
 		return ERR_PTR(-ENOMEM);
 	path_of(fd, path, sizeof(path));
-	f = file_create(q, m, mode_of(fd, flags), path);
+	f = file_create(q, m, mode, path);
 	mapping_put(m);
 	return f ? f : ERR_PTR(-ENOMEM);
+}
+
+/* Private copies beyond the new end must go too, and the host knows nothing of those (mmap(2): a touch is SIGBUS). */
+static void truncated(const struct hostfile_info *info)
+{
+	struct address_space *m = mapping_find(kthread()->ctx->q, info->dev, info->ino);
+
+	if (!m)
+		return;
+	truncate_pagecache(m, info->size);
+	mapping_put(m);
+}
+
+void hostfile_truncated(int fd)
+{
+	struct hostfile_info info;
+
+	if (!hostfile_stat(fd, &info) && info.regular)
+		truncated(&info);
+}
+
+void hostfile_truncated_path(const char *path)
+{
+	long fd = host_call(__NR_openat, HOST_AT_FDCWD, path, O_PATH | HOST_O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	hostfile_truncated((int)fd);
+	host_call(__NR_close, fd);
 }

@@ -6,6 +6,7 @@
 #include "hostfile.h"
 #include "hostsys.h"
 #include "process.h"
+#include "refill.h"
 #include "revoke.h"
 #include "../../sys/sys.h"
 
@@ -142,7 +143,9 @@ static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 		return mmap_device(addr, len, prot, flags, fd, off);
 	if (!info.regular)
 		return -ENODEV;
-	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared);
+	if ((s64)off < 0 || len > (u64)INT64_MAX - off)
+		return -EOVERFLOW;
+	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared, prot & PROT_WRITE);
 	if (IS_ERR(f))
 		return PTR_ERR(f);
 	ret = sys_mmap(kproc.task, addr, len, prot, flags, f, off);
@@ -158,8 +161,10 @@ long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off)
 		return sys_mmap(kproc.task, addr, len, prot, flags, NULL, off);
 	if ((s32)fd == KERNEL_FD)
 		return -EBADF;
-	if (!len || len > GUEST_END || off + len < off)
-		return !len ? -EINVAL : off + len < off ? -EOVERFLOW : -ENOMEM;
+	if (!len)
+		return -EINVAL;
+	if (len > GUEST_END)
+		return -ENOMEM;
 	return mmap_file(addr, len, prot, flags, (s32)fd, off);
 }
 
@@ -193,6 +198,8 @@ long guest_munmap(u64 addr, u64 len)
 		forget_native(addr, addr + PAGE_ALIGN(len));
 		install_unlock();
 	}
+	if (!ret && anchors_counted())
+		anchors_trim();
 	return ret;
 }
 

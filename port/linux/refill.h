@@ -16,4 +16,5 @@ void *anchor_bytes(u64 dev, u64 ino, u64 off, bool write, u64 *avail);
 long anchor_attach(int shmid, u64 dev, u64 ino, u64 size, bool writable);
 /* exec, shmdt: when there are many, forget those that the new address space does not map. */
 void anchors_trim(void);
+bool anchors_counted(void); /* some anchors must not outlive their last mapping */
 #endif

@@ -3,8 +3,8 @@
  * creator; here they look like mapped files: the segment is attached once, hidden, as an anchor, and the guest's mappings are
  * refilled from it.  maps prints what Linux does: "/SYSVkkkkkkkk (deleted)", device 00:01, inode = identifier.
  *
- * The host counts the anchor and every refill as an attachment, so shm_nattch is too large while a machine has the segment
- * attached (CAVEATS.md); it is 0 when nobody has.
+ * The host counts the anchor and every refill as an attachment; shmctl corrects that for the guest, but other host processes
+ * see too many while a machine has the segment attached (CAVEATS.md).
  */
 #include "hostfile.h"
 #include "hostsys.h"
@@ -86,6 +86,38 @@ long guest_shmat(int id, u64 addr, u64 flags)
 	ret = sys_mmap(kproc.task, addr, seg.size, prot, how, f, 0);
 	file_put(f);
 	return ret == -EEXIST ? -EINVAL : ret;
+}
+
+/* Attachments that the machine's programs have; false if none ever mapped the segment. */
+static bool count_attached(int id, u64 *n)
+{
+	struct quire *q = kthread()->ctx->q;
+	struct address_space *m = mapping_find(q, SHM_DEV, (u64)id);
+	struct vm_area_struct *vma;
+
+	if (!m)
+		return false;
+	*n = 0;
+	spin_lock(&q->lock);
+	for (vma = m->i_mmap; vma; vma = vma->i_mmap_next)
+		*n += vma->vm_pgoff == 0;
+	spin_unlock(&q->lock);
+	mapping_put(m);
+	return true;
+}
+
+/* The host counts anchors and refills; the guest is told of its own attachments. */
+long guest_shmctl(struct trap *t, const u64 a[6])
+{
+	long ret = native_syscall(t, __NR_shmctl, a);
+	u64 cmd = a[1] & ~(u64)IPC_64, n;
+
+	if (ret < 0 || (cmd != IPC_STAT && cmd != SHM_STAT && cmd != SHM_STAT_ANY))
+		return ret;
+	if (count_attached(cmd == IPC_STAT ? (int)a[0] : (int)ret, &n) &&
+	    copy_to_user(a[2] + offsetof(struct shmid64_ds, shm_nattch), &n, sizeof(n)))
+		return -EFAULT;
+	return ret;
 }
 
 /* The attached segment that begins at addr: its length and identifier. */
