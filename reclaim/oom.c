@@ -233,6 +233,9 @@ static int choose_and_kill(struct quire *q, struct task *self, gfp_t gfp, unsign
 	struct task *t;
 	long points;
 
+	/* The last chance: alone, and after all that was going on when the caller gave up. */
+	if (try_to_free_pages(q, gfp, order))
+		return 0;
 	t = select_bad_process(q, &points);
 	dump_header(q, self ? self->comm : "kernel", self ? self->oom_score_adj : 0, gfp, order);
 	dump_tasks(q);

@@ -157,6 +157,35 @@ static void test_file_larger_than_memory(void **state)
 	sim_machine_free(q);
 }
 
+/* Tokens hold no bytes: they go whether dirty or not, and what was written is the host's at once. */
+static void test_tokens_larger_than_memory(void **state)
+{
+	struct sim_config cfg = { .memory = 8 << 20, .host_files = true };
+	struct quire *q = sim_machine_new(&cfg);
+	struct leak_check before = leak_count(q);
+	size_t bytes = 32 << 20;
+	struct file *f = pattern_file(q, 9, bytes);
+	struct mm_struct *mm = map_file(q, f, bytes, MAP_SHARED), *cow = map_file(q, f, bytes, MAP_PRIVATE | MAP_NORESERVE);
+
+	assert_true(f->mapping->flags & AS_TOKEN);
+	for (size_t at = 0; at < bytes; at += PAGE_SIZE)
+		put(mm, BASE + at + 16, at ^ 0x7777);
+	for (size_t at = 0; at < 1 << 20; at += PAGE_SIZE)
+		put(cow, BASE + at + 24, at ^ 0x8888);
+	for (size_t at = 0; at < bytes; at += PAGE_SIZE) {
+		assert_int_equal(get(cow, BASE + at + 16), at ^ 0x7777);
+		assert_int_equal(get(cow, BASE + at + 24), at < 1 << 20 ? at ^ 0x8888 : (9ull << 48) + (at + 24) / 8);
+		assert_int_equal(get(mm, BASE + at + 24), (9ull << 48) + (at + 24) / 8);
+	}
+	assert_true(q->vm_events[PGSTEAL_FILE] > bytes / PAGE_SIZE);
+	assert_true(mm_is_valid(mm) && mm_is_valid(cow));
+	mmput(mm);
+	mmput(cow);
+	file_put(f);
+	leak_assert_none(q, before);
+	sim_machine_free(q);
+}
+
 static void test_reclaim_with_failing_writes(void **state)
 {
 	struct sim_config cfg = { .memory = 16 << 20 };
@@ -225,9 +254,9 @@ static void stress_thread(struct quire *q, unsigned i, void *arg)
 	}
 }
 
-static void run_stress(enum sim_sched sched)
+static void run_stress(enum sim_sched sched, enum sim_tlb_mode tlb)
 {
-	struct sim_config cfg = { .memory = 4 << 20, .sched = sched, .nr_cpus = 4, .seed = sim_seed(5) };
+	struct sim_config cfg = { .memory = 4 << 20, .sched = sched, .tlb = tlb, .check_reuse = true, .nr_cpus = 4, .seed = sim_seed(5) };
 	struct quire *q = sim_machine_new(&cfg);
 	struct stress s = { .bytes = 8 << 20, .seed = cfg.seed };
 	struct file *f = pattern_file(q, 7, s.bytes);
@@ -246,8 +275,9 @@ static void run_stress(enum sim_sched sched)
 
 static void test_stress(void **state)
 {
-	run_stress(SIM_SCHED_ONE);
-	run_stress(SIM_SCHED_THREADS);
+	run_stress(SIM_SCHED_ONE, SIM_TLB_NORMAL);
+	run_stress(SIM_SCHED_ONE, SIM_TLB_HOSTED);
+	run_stress(SIM_SCHED_THREADS, SIM_TLB_NORMAL);
 }
 
 /* ---- the OOM killer ---- */
@@ -437,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_mapped_cache_is_unmapped),
 		cmocka_unit_test(test_second_chance),
 		cmocka_unit_test(test_file_larger_than_memory),
+		cmocka_unit_test(test_tokens_larger_than_memory),
 		cmocka_unit_test(test_reclaim_with_failing_writes),
 		cmocka_unit_test(test_cold_and_pageout),
 		cmocka_unit_test(test_stress),

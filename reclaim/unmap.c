@@ -10,6 +10,7 @@
  *
  * Locks: q->lock is held by the caller; mm locks are tried by rmap_walk().
  */
+#include <file/filemap.h>
 #include <mm/mm.h>
 #include "vmscan.h"
 
@@ -39,7 +40,7 @@ static void unmap_entry(struct unmap_step *s, struct folio *folio, u64 addr, pte
 	pte_t old = pte_read(slot);
 
 	if (pte_dirty(old))
-		folio->f.flags |= FF_DIRTY;
+		folio_mark_dirty(folio);
 	set_pte(mm, slot, __pte(0));
 	add_mm_counter(mm, mm_counter(folio), -1);
 	folio_remove_rmap(mm->q, folio, 1);

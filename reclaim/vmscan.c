@@ -10,7 +10,8 @@
  *	dirty            -> written out if the caller may wait for I/O; comes back clean
  *	in use           -> the policy hears why and moves it away
  *
- * Rounds grow from 1/4096 of the lists to all of them (priority 12 to 0) until enough came back.
+ * Rounds grow from 1/4096 of the lists to all of them (priority 12 to 0) until enough came back.  A round that found
+ * everything in others' hands waits a moment, so that a descheduled lock holder does not look like a lack of memory.
  * Only file folios go: anonymous memory and shared memory have nowhere to go without swap.
  *
  * Locks: called under none; q->lock per step.
@@ -19,6 +20,9 @@
 #include <mm/mm.h>
 #include "vmscan.h"
 
+#define THROTTLE_NS 1000000ull
+#define LAST_ROUNDS 20
+
 static const struct reclaim_policy *policy_of(const struct quire *q)
 {
 	return &policy_second_chance;
@@ -26,6 +30,7 @@ static const struct reclaim_policy *policy_of(const struct quire *q)
 
 static void keep(struct scan_control *sc, struct folio *folio, enum keep_reason why)
 {
+	sc->busy += why == KEEP_BUSY;
 	policy_of(sc->q)->kept(sc, folio, why);
 }
 
@@ -66,30 +71,6 @@ static void write_step(struct scan_control *sc, struct folio *folio)
 	mapping_put(m);
 }
 
-/* Under q->lock; returns unlocked. */
-static void unmap_step(struct scan_control *sc, struct folio *folio)
-{
-	static const enum keep_reason why[] = {
-		[UNMAP_REFERENCED] = KEEP_REFERENCED, [UNMAP_BUSY] = KEEP_BUSY, [UNMAP_LOCKED] = KEEP_LOCKED,
-	};
-	struct quire *q = sc->q;
-	enum unmap_result r;
-	bool held = hold_reference(q, folio);
-
-	if (!held) {
-		keep(sc, folio, KEEP_BUSY);
-		spin_unlock(&q->lock);
-		return;
-	}
-	r = try_to_unmap_step(q, folio, sc->priority < DEF_PRIORITY / 2);
-	spin_lock(&q->lock);
-	if (r != UNMAP_DONE && r != UNMAP_PARTLY)
-		keep(sc, folio, why[r]);
-	folio_unhold(q, folio);
-	folio_put(q, folio, 1);
-	spin_unlock(&q->lock);
-}
-
 /* Under q->lock: frees an unmapped clean folio, or says why not. */
 static void free_step(struct scan_control *sc, struct folio *folio)
 {
@@ -111,6 +92,34 @@ static bool must_write(const struct folio *folio)
 	struct address_space *m = folio_mapping(folio);
 
 	return (folio->f.flags & FF_DIRTY) && m && !mapping_is_token(m);
+}
+
+/* Under q->lock; returns unlocked.  What can go goes at once: left on its list between two transactions it would be
+ * found by other reclaimers, each of which would be in the way of the others. */
+static void unmap_step(struct scan_control *sc, struct folio *folio)
+{
+	static const enum keep_reason why[] = {
+		[UNMAP_REFERENCED] = KEEP_REFERENCED, [UNMAP_BUSY] = KEEP_BUSY, [UNMAP_LOCKED] = KEEP_LOCKED,
+	};
+	struct quire *q = sc->q;
+	enum unmap_result r;
+	bool mine;
+
+	if (!hold_reference(q, folio)) {
+		keep(sc, folio, KEEP_BUSY);
+		spin_unlock(&q->lock);
+		return;
+	}
+	r = try_to_unmap_step(q, folio, sc->priority < DEF_PRIORITY / 2);
+	spin_lock(&q->lock);
+	folio_unhold(q, folio);
+	mine = folio->f.refcount > 1; /* else only our reference is left: it was cut off its file meanwhile */
+	folio_put(q, folio, 1);
+	if (mine && r == UNMAP_DONE && !folio->f.mapcount && !must_write(folio))
+		free_step(sc, folio);
+	else if (mine && r != UNMAP_DONE && r != UNMAP_PARTLY)
+		keep(sc, folio, why[r]);
+	spin_unlock(&q->lock);
 }
 
 /* One candidate.  False when this round has none left. */
@@ -153,19 +162,41 @@ static u64 lru_file_folios(struct quire *q)
 	return n;
 }
 
+/* One round at sc->priority.  False: there is nothing to look at. */
+static bool shrink_round(struct scan_control *sc)
+{
+	u64 folios = lru_file_folios(sc->q);
+
+	/* In the last round every folio may be looked at three times: unmap, write, free. */
+	sc->budget = sc->priority ? MAX(folios >> sc->priority, SWAP_CLUSTER_MAX) : 3 * folios;
+	sc->busy = 0;
+	for (u64 steps = 4 * sc->budget; steps && sc->budget && !enough(sc); steps--) {
+		if (!shrink_one(sc))
+			break;
+	}
+	return folios != 0;
+}
+
+/* A round got nothing because others hold the locks it needs, and one of them may not be running: let them. */
+static void throttle(const struct scan_control *sc)
+{
+	u32 never = 0;
+
+	if (sc->busy && !sc->reclaimed)
+		port_wait(&never, 0, THROTTLE_NS);
+}
+
 static void shrink_lists(struct scan_control *sc)
 {
 	for (sc->priority = DEF_PRIORITY; sc->priority >= 0 && !enough(sc); sc->priority--) {
-		u64 folios = lru_file_folios(sc->q);
-
-		if (!folios)
+		if (!shrink_round(sc))
 			return;
-		/* In the last round every folio may be looked at three times: unmap, write, free. */
-		sc->budget = sc->priority ? MAX(folios >> sc->priority, SWAP_CLUSTER_MAX) : 3 * folios;
-		for (u64 steps = 4 * sc->budget; steps && sc->budget && !enough(sc); steps--) {
-			if (!shrink_one(sc))
-				break;
-		}
+		throttle(sc);
+	}
+	sc->priority = 0;
+	for (int i = 0; i < LAST_ROUNDS && sc->busy && !sc->reclaimed; i++) {
+		shrink_round(sc);
+		throttle(sc);
 	}
 }
 
@@ -181,10 +212,29 @@ u64 reclaim_tail(struct quire *q, u64 pages)
 	return sc.reclaimed;
 }
 
+/* Frames that anybody's reclaim freed so far.  Under q->lock. */
+static u64 pages_stolen(const struct quire *q)
+{
+	return q->vm_events[PGSTEAL_DIRECT] + q->vm_events[PGSTEAL_KSWAPD];
+}
+
+/* Several reclaimers may get everything out of one another's hands; memory was freed all the same, and who asks again
+ * can have it.  Without this somebody would be killed while the page cache is full. */
+static u64 stolen_since(struct quire *q, u64 before)
+{
+	u64 n;
+
+	spin_lock(&q->lock);
+	n = pages_stolen(q) - before;
+	spin_unlock(&q->lock);
+	return n;
+}
+
 u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 {
 	struct scan_control sc = { .q = q, .gfp = gfp, .to_reclaim = MAX(SWAP_CLUSTER_MAX, 1u << order) };
 	struct ctx *c = port_ctx();
+	u64 before;
 
 	DEBUG_ON(in_transaction());
 	if (c->flags & CTX_RECLAIM)
@@ -192,10 +242,13 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 	c->flags |= CTX_RECLAIM;
 	spin_lock(&q->lock);
 	count_vm_event(q, ALLOCSTALL);
+	before = pages_stolen(q);
 	spin_unlock(&q->lock);
 	shrink_lists(&sc);
 	if (!enough(&sc))
 		sc.reclaimed += kmem_reap(q);
+	if (!sc.reclaimed)
+		sc.reclaimed = stolen_since(q, before);
 	if (order)
 		drain_all_pages(q);
 	c->flags &= ~CTX_RECLAIM;

@@ -18,6 +18,7 @@ struct scan_control {
 	u64 to_reclaim;      /* frames wanted */
 	u64 reclaimed;       /* frames freed so far */
 	u64 budget;          /* candidates that may still be looked at in this round */
+	u64 busy;            /* candidates of this round that somebody else was at */
 };
 
 enum keep_reason {

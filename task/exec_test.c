@@ -228,9 +228,9 @@ static void check_program(struct world *w, const struct exec_args *args, const s
 
 /* ---- real programs ---- */
 
-static void run_real(const char *path, bool aslr, u64 seed)
+static void run_real(const char *path, bool aslr, u64 seed, bool tokens)
 {
-	struct sim_config cfg = { .memory = 128 << 20, .seed = seed };
+	struct sim_config cfg = { .memory = 128 << 20, .seed = seed, .host_files = tokens, .break_percent = aslr ? 10 : 0 };
 	struct exec_result r;
 	struct exec_args args;
 	struct world w;
@@ -257,8 +257,9 @@ static const char *const programs[] = { "/bin/true", "/bin/bash", "/usr/bin/pyth
 static void test_real_programs(void **state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
-		run_real(programs[i], false, 1);
-		run_real(programs[i], true, 7 + i);
+		run_real(programs[i], false, 1, false);
+		run_real(programs[i], true, 7 + i, false);
+		run_real(programs[i], true, 70 + i, true);
 	}
 }
 

@@ -83,10 +83,12 @@ static const struct mapping_ops memfile_ops = {
 	.write_folio = memfile_write_folio, .size = memfile_size, .release = memfile_release,
 };
 
-/* A new file with these bytes (taken over; from malloc).  NULL when the machine is out of memory. */
+/* A new file with these bytes (taken over; from malloc).  Its folios are tokens if the machine's host keeps the bytes of
+ * files.  NULL when the machine is out of memory. */
 static inline struct file *memfile_new(struct quire *q, u64 ino, const char *path, void *data, size_t size)
 {
-	struct address_space *m = mapping_get(q, 0xfe00, ino, &memfile_ops, 0);
+	u32 flags = q->caps & PORT_CAP_HOST_FILES ? AS_TOKEN : 0;
+	struct address_space *m = mapping_get(q, 0xfe00, ino, &memfile_ops, flags);
 	struct file *file;
 
 	if (!m) {
