@@ -219,11 +219,18 @@ void *zero_object(const struct kmem_cache *c, void *obj)
 	return memset(obj, 0, c->object_size);
 }
 
-void *cache_alloc_slow(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
+__attribute__((noinline)) void *cache_alloc_slow(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
 {
 	void *obj = alloc_object(q, c, gfp, caller);
 
 	return obj && gfp & __GFP_ZERO ? zero_object(c, obj) : obj;
+}
+
+__attribute__((noinline)) void *cache_alloc_asking(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
+{
+	if (port_should_fail(q, FAIL_SLAB) && !(gfp & __GFP_NOFAIL))
+		return NULL;
+	return cache_alloc_slow(q, c, gfp, caller);
 }
 
 /* ---- freeing ---- */
@@ -261,7 +268,7 @@ bool slot_has_object(const struct kmem_slot *s, const void *obj)
 	return magazine_has(s->loaded, s->n, obj) || magazine_has(s->prev, s->prev ? s->prev->n : 0, obj);
 }
 
-void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
+__attribute__((noinline)) void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
 {
 	u32 cpu;
 	struct kmem_slot *s = slot_get(q, c, &cpu);

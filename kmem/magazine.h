@@ -8,6 +8,8 @@
 
 /* ---- magazine.c ---- */
 void *cache_alloc_slow(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller);
+/* The same for a machine whose port wants to be asked whether this allocation should fail. */
+void *cache_alloc_asking(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller);
 void cache_free_slow(struct quire *q, struct kmem_cache *c, void *obj, u64 caller);
 /* Zeroes an object that has just been allocated; returns it. */
 void *zero_object(const struct kmem_cache *c, void *obj);
@@ -46,8 +48,9 @@ static inline void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp
 	struct kmem_slot *s;
 	void *obj;
 
-	if (should_fail(q, FAIL_SLAB) && !(gfp & __GFP_NOFAIL))
-		return NULL;
+	/* Every way out of here is a return or a tail call, so that nothing need be saved on the stack. */
+	if (unlikely(q->fail_kinds & BIT(FAIL_SLAB)))
+		return cache_alloc_asking(q, c, gfp, caller);
 	s = own_slot(c);
 	if (unlikely(!s || !s->n))
 		return cache_alloc_slow(q, c, gfp, caller);

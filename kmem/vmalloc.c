@@ -14,7 +14,7 @@
  */
 #include "vmalloc.h"
 
-#define BATCH 32u
+#define BATCH 64u
 #define LAZY_FRACTION 128u
 #define LAZY_MAX_PAGES (32u << 20 >> PAGE_SHIFT)
 #define LAZY_MIN_PAGES 32u
@@ -119,16 +119,23 @@ static void area_set_ready(struct quire *q, struct vmap_area *a)
 
 /* ---- mapping ---- */
 
+/* The slot for addr: the one behind prev if that lies in the same table, else by a walk.  NULL: no memory for a table. */
+static pte_t *next_slot(const struct pgtable *pt, pte_t *prev, u64 addr)
+{
+	return prev && addr % PMD_SIZE ? prev + 1 : pgtable_alloc(pt, addr, PT_LAST_LEVEL);
+}
+
 /* Maps up to n frames behind those the area has; returns how many.  Fewer: no memory for a table, or the transaction ended. */
 static unsigned map_some(struct quire *q, struct vmap_area *a, struct frame **frames, unsigned n, u64 prot)
 {
+	u64 addr = kernel_offset(a->node.start) + (u64)a->nr_pages * PAGE_SIZE;
 	struct pgtable pt = kernel_pgtable(q);
+	pte_t *slot = NULL;
 	unsigned i;
 
 	spin_lock(&q->lock);
-	for (i = 0; i < n && (i == 0 || !txn_should_break()); i++) {
-		pte_t *slot = pgtable_alloc(&pt, kernel_offset(a->node.start) + (u64)a->nr_pages * PAGE_SIZE, PT_LAST_LEVEL);
-
+	for (i = 0; i < n && (i == 0 || !txn_should_break()); i++, addr += PAGE_SIZE) {
+		slot = next_slot(&pt, slot, addr);
 		if (!slot)
 			break;
 		pgtable_set(q, slot, pfn_pte(frame_to_pfn(q, frames[i]), prot));
@@ -136,8 +143,8 @@ static unsigned map_some(struct quire *q, struct vmap_area *a, struct frame **fr
 			frames[i]->type = FRAME_VMALLOC;
 			frame_list_add_tail(q, &a->frames, frames[i]);
 		}
-		a->nr_pages++;
 	}
+	a->nr_pages += i;
 	spin_unlock(&q->lock);
 	return i;
 }
