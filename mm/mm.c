@@ -74,40 +74,79 @@ static void mm_publish(struct mm_struct *mm, struct anon_family *family)
 {
 	struct quire *q = mm->q;
 
-	spin_lock(&q->lock);
 	family_join(family, mm);
 	mm->all_next = q->mms;
 	if (q->mms)
 		q->mms->all_prev = mm;
 	q->mms = mm;
+}
+
+/* In one transaction, so that a death leaves either nothing or an mm that is listed and held. */
+static struct mm_struct *mm_try_alloc(struct quire *q, const struct guest_abi *abi)
+{
+	struct anon_family *family;
+	struct mm_struct *mm;
+
+	spin_lock(&q->lock);
+	family = kmem_cache_alloc(q, q->anon_cache, GFP_KERNEL);
+	mm = kmem_cache_alloc(q, q->mm_cache, GFP_KERNEL);
+	if (mm && family) {
+		mm_set_defaults(mm, q, abi);
+		*family = (struct anon_family){.q = q};
+		mm_publish(mm, family);
+		mm_hold(mm);
+	} else {
+		kmem_cache_free(q, q->mm_cache, mm);
+		kmem_cache_free(q, q->anon_cache, family);
+		mm = NULL;
+	}
 	spin_unlock(&q->lock);
+	return mm;
 }
 
 struct mm_struct *mm_alloc(struct quire *q, const struct guest_abi *abi)
 {
-	struct anon_family *family = kmem_cache_alloc(q, q->anon_cache, GFP_KERNEL);
-	struct mm_struct *mm = kmem_cache_alloc(q, q->mm_cache, GFP_KERNEL);
+	struct mm_struct *mm;
+	unsigned tries = 0;
 
-	if (!family || !mm)
-		goto fail;
-	mm_set_defaults(mm, q, abi);
-	*family = (struct anon_family){.q = q};
-	if (port_mm_init(mm) != 0)
-		goto fail;
-	mm_publish(mm, family);
+	while (!(mm = mm_try_alloc(q, abi)))
+		if (in_transaction() || mm_reclaim(q, &tries))
+			return NULL;
+	if (port_mm_init(mm)) {
+		mmput(mm);
+		return NULL;
+	}
 	return mm;
-fail:
-	if (mm)
-		kmem_cache_free(q, q->mm_cache, mm);
-	if (family)
-		kmem_cache_free(q, q->anon_cache, family);
-	return NULL;
+}
+
+/* ---- references that only a context knows of: sync.h, ctx->mms[].  A full list forgets: that costs memory after a death,
+ * never more ---- */
+void mm_hold(struct mm_struct *mm)
+{
+	struct ctx *c = port_ctx();
+
+	lockdep_assert_held(&mm->q->lock);
+	if (c->nmms < CTX_MAX_MMS)
+		c->mms[c->nmms++] = mm;
+}
+
+void mm_unhold(struct mm_struct *mm)
+{
+	struct ctx *c = port_ctx();
+	u32 i = c->nmms;
+
+	lockdep_assert_held(&mm->q->lock);
+	while (i && c->mms[i - 1] != mm)
+		i--;
+	if (i)
+		c->mms[i - 1] = c->mms[--c->nmms];
 }
 
 void mmget(struct mm_struct *mm)
 {
 	spin_lock(&mm->q->lock);
 	mm->users++;
+	mm_hold(mm);
 	spin_unlock(&mm->q->lock);
 }
 
@@ -118,9 +157,38 @@ void mmput(struct mm_struct *mm)
 
 	spin_lock(&q->lock);
 	last = --mm->users == 0;
+	mm_unhold(mm);
+	if (last)
+		mm_hold(mm); /* until exit_mmap() is through */
 	spin_unlock(&q->lock);
 	if (last)
 		exit_mmap(mm);
+}
+
+/* Moves the newest of the dead context's references to the caller: one transaction, so that it is never in two hands. */
+static struct mm_struct *take_over(struct ctx *dead)
+{
+	struct mm_struct *mm = NULL;
+
+	spin_lock(&dead->q->lock);
+	if (dead->nmms) {
+		mm = dead->mms[--dead->nmms];
+		mm_hold(mm);
+	}
+	spin_unlock(&dead->q->lock);
+	return mm;
+}
+
+void mm_drop_held(struct ctx *dead)
+{
+	struct mm_struct *mm;
+
+	while ((mm = take_over(dead))) {
+		if (READ_ONCE(mm->users))
+			mmput(mm);
+		else
+			exit_mmap(mm);
+	}
 }
 
 /* ---- the frame of a mapping call ---- */
@@ -287,6 +355,7 @@ void exit_mmap(struct mm_struct *mm)
 	exe = mm->exe_file;
 	mm->exe_file = NULL;
 	mm_unpublish(mm);
+	mm_unhold(mm);
 	kmem_cache_free(q, q->mm_cache, mm);
 	spin_unlock(&q->lock);
 	if (exe && q->hooks.file_put)

@@ -62,6 +62,7 @@ struct mutex {
 #define CTX_MAX_MUTEX 8
 #define CTX_MAX_PINS 12
 #define CTX_MAX_PARKED 1024
+#define CTX_MAX_MMS 16
 #define UNDO_CAPACITY 16384
 #define UNDO_INLINE 16
 
@@ -116,6 +117,10 @@ struct ctx {
 	struct held_lock held[CTX_MAX_HELD];
 	struct mutex *mutexes[CTX_MAX_MUTEX];
 	struct pin pins[CTX_MAX_PINS];
+	/* Address spaces that this context has a reference of which is written nowhere else, or (users == 0) is taking down:
+	 * whoever tidies up after it goes on.  Logged; mm_hold(). */
+	u32 nmms;
+	struct mm_struct *mms[CTX_MAX_MMS];
 	struct parked_frame parked[CTX_MAX_PARKED];
 	struct undo_entry log[UNDO_CAPACITY];
 };

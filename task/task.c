@@ -117,6 +117,20 @@ static void oom_memory_freed(struct quire *q)
 	port_wake(&q->oom_wake, ~0u);
 }
 
+/* The task's reference becomes ours.  Under q->tasks.lock. */
+static struct mm_struct *task_take_mm(struct task *t)
+{
+	struct mm_struct *mm = t->mm;
+
+	if (mm) {
+		spin_lock(&t->q->lock);
+		mm_hold(mm);
+		spin_unlock(&t->q->lock);
+	}
+	t->mm = NULL;
+	return mm;
+}
+
 void task_exit(struct task *t)
 {
 	struct quire *q = t->q;
@@ -124,8 +138,7 @@ void task_exit(struct task *t)
 	bool victim;
 
 	spin_lock(&q->tasks.lock);
-	mm = t->mm;
-	t->mm = NULL;
+	mm = task_take_mm(t);
 	victim = t->oom_victim != OOM_NONE;
 	if (t->state != TASK_DEAD) {
 		t->state = TASK_DEAD;
@@ -144,8 +157,13 @@ void task_set_mm(struct task *t, struct mm_struct *mm)
 	struct mm_struct *old;
 
 	spin_lock(&t->q->tasks.lock);
-	old = t->mm;
+	old = task_take_mm(t);
 	t->mm = mm;
+	if (mm) {
+		spin_lock(&t->q->lock);
+		mm_unhold(mm); /* our reference is the task's now */
+		spin_unlock(&t->q->lock);
+	}
 	if (t->state == TASK_EMBRYO && mm)
 		t->state = TASK_RUNNING;
 	if (mm)

@@ -140,6 +140,13 @@ struct guest_abi {
 struct mm_struct *mm_alloc(struct quire *q, const struct guest_abi *abi); /* users = 1; NULL if out of memory */
 void mmget(struct mm_struct *mm);
 void mmput(struct mm_struct *mm); /* the last one runs exit_mmap.  Under no lock. */
+/* A reference that only the calling context knows of (mm_alloc and mmget give one, mmput takes it back) stands in
+ * ctx->mms[], so that it is not lost if the context dies.  Whoever writes such a reference into a structure says so here, in
+ * the same transaction; mm_hold() is the way back.  Under q->lock. */
+void mm_hold(struct mm_struct *mm);
+void mm_unhold(struct mm_struct *mm);
+/* For whoever tidies up after a dead context, under no lock: gives its references back and finishes what it was taking down. */
+void mm_drop_held(struct ctx *dead);
 
 /* mmap_write_begin/end: the whole of a mapping call.  -EINTR never; cannot fail. */
 void mmap_write_begin(struct mm_struct *mm); /* mmap_lock + lock */

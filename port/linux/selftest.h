@@ -24,7 +24,7 @@ struct st_list { struct st_node *first, *last; u64 count, sum; };
 /* Lies in the shared area, at ST_OFFSET. */
 struct selftest {
 	u64 options;                     /* ST_*: before anybody runs */
-	u32 pause;                       /* workers stop at the top of their loop while it is not 0 */
+	u32 pause;                       /* number of a pause: workers stop at the top of their loop while it is not 0 */
 	u32 paused;                      /* atomically: workers that have stopped */
 	struct { u64 n, pad[7]; } progress[ST_WORKERS]; /* operations done; the worker's own */
 	struct st_list lists[ST_LISTS];  /* q->lock */

@@ -260,11 +260,14 @@ static void one_op(struct worker *w)
 
 static void wait_while_paused(struct selftest *s)
 {
-	if (!READ_ONCE(s->pause))
-		return;
-	__atomic_add_fetch(&s->paused, 1, __ATOMIC_SEQ_CST);
-	while (READ_ONCE(s->pause))
-		port_wait(&s->pause, 1, 1000000);
+	u32 seen = 0, now;
+
+	while ((now = READ_ONCE(s->pause))) {
+		if (now != seen)
+			__atomic_add_fetch(&s->paused, 1, __ATOMIC_SEQ_CST);
+		seen = now;
+		port_wait(&s->pause, now, 1000000);
+	}
 }
 
 /* ---- what the harness calls ---- */
