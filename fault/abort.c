@@ -14,7 +14,7 @@
 #include "fault.h"
 
 enum abort_class {
-	ABORT_BAD,           /* reserved codes, address size, TLB conflict, walks that failed: the program cannot go on */
+	ABORT_BAD,           /* reserved codes, address size, TLB conflict: the program cannot go on */
 	ABORT_TRANSLATION,   /* levels 0-3 and -1: no valid entry */
 	ABORT_ACCESS_FLAG,   /* levels 0-3: entry without AF */
 	ABORT_PERMISSION,    /* levels 0-3 */

@@ -2,8 +2,8 @@
  * do_anonymous_page: the first touch of private memory without a file.
  *
  * A read maps the shared zero page, which costs nothing and counts nowhere.  A write gets a folio; how large, the
- * policy (order_allowed) says: as large as fits around the address - inside the VMA, aligned, nothing mapped there yet -
- * and as memory is ample, because a fault costs the same for 4 KiB as for more.
+ * policy (order_allowed) says: as large as fits around the address - inside the VMA, aligned, nothing mapped there yet
+ * - and as memory is ample, because a fault costs the same for 4 KiB as for more.
  *
  * A folio of 2 MiB is mapped by 512 entries like any other, not by a block: the rest of the system can then change any
  * part of it without having to split the entry first, which may need memory.
@@ -108,17 +108,19 @@ static bool map_spare(struct vm_fault *vmf)
 	return true;
 }
 
-/* Allocates and maps a folio of this order, or sets out to: VM_FAULT_RETRY while it is being cleared.  VM_FAULT_OOM: no such
- * block is free. */
+/* Allocates and maps a folio of an order that fits, or sets out to: VM_FAULT_RETRY while it is being cleared.
+ * VM_FAULT_OOM: no such block is free. */
 static enum vm_fault_reason try_order(struct vm_fault *vmf, unsigned order)
 {
-	if (!spare_alloc(vmf, ALIGN_DOWN(vmf->address, PAGE_SIZE << order), order))
+	u64 base = ALIGN_DOWN(vmf->address, PAGE_SIZE << order);
+
+	if (!spare_alloc(vmf, base, order))
 		return VM_FAULT_OOM;
 	if (!(vmf->spare->f.flags & FF_ZEROED))
 		return fault_retry(vmf, NEED_CLEAR);
 	folio_clear(vmf->q, vmf->spare); /* nothing to clear */
-	vmf->spare_state = SPARE_CLEAR;
-	return map_spare(vmf) ? VM_FAULT_DONE : VM_FAULT_OOM;
+	install_anon(vmf, spare_take(vmf), base);
+	return VM_FAULT_DONE;
 }
 
 enum vm_fault_reason do_anonymous_page(struct vm_fault *vmf)

@@ -2,13 +2,16 @@
  * do_page_fault and the loop that runs one fault: see fault.h for the picture.
  *
  * Invariants of the loop: between two steps no lock is held and nothing is remembered about the address space; at most
- * one folio is held (vmf->spare) and at most two files counted (need_file, spare_file), all given back before the loop ends;
- * a verdict that means a signal was reached while no mapping call was at work on the mm.
+ * one folio is held (vmf->spare) and at most two files counted (need_file, spare_file), all given back before the loop
+ * ends; a verdict that means a signal was reached while no mapping call was at work on the mm.
  */
 #include "fault.h"
 #include <sync.h>
 
-/* Calls of reclaim for one fault before it gives up; with an OOM killer below they end much earlier. */
+/* Rounds of reclaim that freed something after which the OOM killer is asked all the same (Linux: MAX_RECLAIM_RETRIES).
+ * */
+#define FAULT_RECLAIM_ROUNDS 16u
+/* Rounds before the fault gives up, whatever the OOM killer says: the task dies, the machine goes on. */
 #define FAULT_MAX_RECLAIM 200u
 
 /* ---- one step ---- */
@@ -77,8 +80,8 @@ static enum vm_fault_reason fault_step_vma(struct vm_fault *vmf)
 	return handle_mm_fault(vmf);
 }
 
-/* Is another context in the middle of a mapping call?  A plain load: it may be out of date the next moment, but what such a
- * call changes it changes under mm->lock, which we hold. */
+/* Is another context in the middle of a mapping call?  A plain load: it may be out of date the next moment, but what
+ * such a call changes it changes under mm->lock, which we hold. */
 static bool mapping_call_runs(struct mm_struct *mm)
 {
 	return __atomic_load_n(&mm->mmap_lock.word, __ATOMIC_RELAXED) && !mutex_is_held(&mm->mmap_lock);
@@ -142,11 +145,15 @@ static bool mm_is_oom_victim(struct mm_struct *mm)
 static enum vm_fault_reason serve_memory(struct vm_fault *vmf)
 {
 	struct quire *q = vmf->q;
+	bool progress = false;
 
 	FAULT_TRACE(q, "try_to_free_pages");
 	if (mm_is_oom_victim(vmf->mm) || vmf->tries++ >= FAULT_MAX_RECLAIM)
 		return VM_FAULT_OOM;
-	if (q->hooks.try_to_free_pages && q->hooks.try_to_free_pages(q, GFP_HIGHUSER_MOVABLE, 0))
+	if (q->hooks.try_to_free_pages)
+		progress = q->hooks.try_to_free_pages(q, GFP_HIGHUSER_MOVABLE, 0);
+	/* Somebody else may take what was freed.  If that goes on, freeing a little now and then is no progress. */
+	if (progress && vmf->tries % FAULT_RECLAIM_ROUNDS)
 		return VM_FAULT_RETRY;
 	if (q->hooks.out_of_memory && !q->hooks.out_of_memory(q, GFP_HIGHUSER_MOVABLE, 0))
 		return VM_FAULT_RETRY;
@@ -182,7 +189,8 @@ static enum vm_fault_reason serve_bytes(struct vm_fault *vmf)
 	long n;
 
 	while (done < PAGE_SIZE) {
-		n = port_should_fail(vmf->q, FAIL_IO) ? -EIO : m->ops->copy_out(m, off + done, va + done, PAGE_SIZE - done);
+		n = port_should_fail(vmf->q, FAIL_IO) ? -EIO :
+		    m->ops->copy_out(m, off + done, va + done, PAGE_SIZE - done);
 		if (n < 0 || (!n && !done))
 			return VM_FAULT_SIGBUS;
 		if (!n)

@@ -113,7 +113,8 @@ static inline void fault_trace(struct quire *q, const char *fn)
 /* ---- fault.c ---- */
 /* Runs one fault to its end.  Under no lock. */
 enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 far, u32 flags);
-/* Inside a step: the stale translation of an entry that was cleared must go, and refs references to pfn's folio with it. */
+/* Inside a step: the stale translation of an entry that was cleared must go, and refs references to pfn's folio with
+ * it. */
 void fault_gather(struct vm_fault *vmf, u64 addr, u64 pages, pfn_t pfn, u32 refs);
 static inline enum vm_fault_reason fault_retry(struct vm_fault *vmf, enum vm_fault_need need)
 {
@@ -156,8 +157,8 @@ static inline pte_t *slot_at(const struct vm_fault *vmf, u64 addr)
 bool block_in_vma(const struct vm_fault *vmf, u64 base, u64 pages);
 /* Are all entries of [base, base + pages) none?  They lie in the table of vmf->slot. */
 bool block_is_none(const struct vm_fault *vmf, u64 base, u64 pages);
-/* Maps a new anonymous folio (one reference, the caller's) at [base, ...), whose entries are none: references, rmap, LRU,
- * counters, entries.  Under q->lock, too: taken once for all of it. */
+/* Maps a new anonymous folio (one reference, the caller's) at [base, ...), whose entries are none: references, rmap,
+ * LRU, counters, entries.  Under q->lock, too: taken once for all of it. */
 void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base);
 
 /* ---- anonymous.c, cow.c, filefault.c ---- */

@@ -1,4 +1,5 @@
-/* Each kind of fault on the simulated machine: what the MMU reports, which way the fault takes, what is there afterwards. */
+/* Each kind of fault on the simulated machine: what the MMU reports, which way the fault takes, what is there
+ * afterwards. */
 #include "testutil.h"
 
 #define SEGV 11
@@ -8,7 +9,8 @@
 
 static struct sim_config config(u32 order)
 {
-	return (struct sim_config){ .memory = 64 * MIB, .overcommit_memory = 1, .folio_max_order = order, .check_law1 = true, .check_reuse = true };
+	return (struct sim_config){ .memory = 64 * MIB, .overcommit_memory = 1, .folio_max_order = order,
+				    .check_law1 = true, .check_reuse = true };
 }
 
 /* ---- anonymous memory ---- */
@@ -83,7 +85,8 @@ static void test_large_folios(void **state)
 	assert_int_equal(r.mm->rss[MM_ANONPAGES], 16);
 	for (i = 0; i < 16; i++) {
 		store8(&r, a + 0x10000 + i * PAGE_SIZE, i);
-		assert_int_equal(pte_pfn(pte_of(r.mm, a + 0x10000 + i * PAGE_SIZE)), pte_pfn(pte_of(r.mm, a + 0x10000)) + i);
+		assert_int_equal(pte_pfn(pte_of(r.mm, a + 0x10000 + i * PAGE_SIZE)),
+				 pte_pfn(pte_of(r.mm, a + 0x10000)) + i);
 	}
 	assert_int_equal(r.cpu->nr_exceptions, 1);
 	folio = pte_folio(r.mm, pte_of(r.mm, a + 0x12000));
@@ -247,7 +250,8 @@ static void test_stack(void **state)
 	u64 top = 0x50000000, start = top - 64 * KIB;
 
 	(void)state;
-	assert_true(do_mmap(r.mm, NULL, start, 64 * KIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, 0) > 0);
+	assert_true(do_mmap(r.mm, NULL, start, 64 * KIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED,
+			    0) > 0);
 	r.mm->rlim_stack = 1 * MIB;
 	r.q->trace_faults = true;
 	store8(&r, start - 8, 5);
@@ -501,7 +505,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_write_4k), cmocka_unit_test(test_zero_page),
-		cmocka_unit_test(test_large_folios), cmocka_unit_test(test_huge_folios), cmocka_unit_test(test_block_is_split),
+		cmocka_unit_test(test_large_folios), cmocka_unit_test(test_huge_folios),
+		cmocka_unit_test(test_block_is_split),
 		cmocka_unit_test(test_nohugepage_and_pressure),
 		cmocka_unit_test(test_rights), cmocka_unit_test(test_kernel_mode), cmocka_unit_test(test_stack),
 		cmocka_unit_test(test_cow_small), cmocka_unit_test(test_cow_batch),

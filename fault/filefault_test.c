@@ -1,12 +1,13 @@
-/* Faults on files: the page cache, fault-around, private copies, shared dirty pages, writeback, tokens, cutting, shmem. */
+/* Faults on files: the page cache, fault-around, private copies, shared dirty pages, writeback, tokens, cutting, shmem.
+ * */
 #include "testutil.h"
 
 #define BUS_ADRERR_ 2
 
 static struct sim_config config(void)
 {
-	return (struct sim_config){ .memory = 64 * MIB, .folio_max_order = 4, .overcommit_memory = 1, .check_law1 = true,
-				    .check_reuse = true };
+	return (struct sim_config){ .memory = 64 * MIB, .folio_max_order = 4, .overcommit_memory = 1,
+				    .check_law1 = true, .check_reuse = true };
 }
 
 static void check_cache(struct rig *r, struct address_space *m)
@@ -273,7 +274,8 @@ static void test_tokens(void **state)
 	assert_int_equal(load8(&r, a + 100 * PAGE_SIZE + 40) & 0xff, 101);
 	assert_int_equal(load8(&r, a + 100 * PAGE_SIZE + 56), 0);
 	expect_signal(&r, SIM_WRITE, a + 101 * PAGE_SIZE, 7, BUS_ADRERR_);
-	assert_int_equal(do_mem_abort(mm, a + 101 * PAGE_SIZE, esr_make(ESR_EC_DABT_LOW, false, 7), &info), FAULT_SIGNAL);
+	assert_int_equal(do_mem_abort(mm, a + 101 * PAGE_SIZE, esr_make(ESR_EC_DABT_LOW, false, 7), &info),
+			 FAULT_SIGNAL);
 	assert_int_equal(info.sig, 7);
 	/* The kernel reaches token pages through the operations. */
 	assert_int_equal(access_process_vm(mm, a + 7 * PAGE_SIZE, &v, 8, false), 8);

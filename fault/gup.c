@@ -238,7 +238,8 @@ static u64 skip_present(struct mm_struct *mm, u64 addr, u64 end, u32 flags, u64 
 	return addr;
 }
 
-/* What there is to do next in [*addr, end).  Returns false at the end; *flags says how to touch *addr, 0 = go on looking. */
+/* What there is to do next in [*addr, end).  Returns false at the end; *flags says how to touch *addr, 0 = go on
+ * looking. */
 static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, bool write_if_possible, u32 *flags)
 {
 	struct vm_area_struct *vma;

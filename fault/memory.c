@@ -21,12 +21,12 @@ bool block_in_vma(const struct vm_fault *vmf, u64 base, u64 pages)
 bool block_is_none(const struct vm_fault *vmf, u64 base, u64 pages)
 {
 	const pte_t *slot = slot_at(vmf, base);
-	u64 i;
+	u64 i, any = 0;
 
+	/* Almost always true, so no branch in the loop. */
 	for (i = 0; i < pages; i++)
-		if (!pte_none(pte_read(slot + i)))
-			return false;
-	return true;
+		any |= pte_read(slot + i).v;
+	return !any;
 }
 
 /* A page of our own: nobody else maps it, so it is exclusive; written by filling it, so it is dirty. */
@@ -48,8 +48,6 @@ void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
 	vma_prepare_anon(vma);
 	folio->f.type = FRAME_ANON;
 	folio->f.flags |= FF_SWAPBACKED | FF_UPTODATE | FF_DIRTY;
-	if (vma->vm_flags & VM_LOCKED)
-		folio->f.flags |= FF_UNEVICTABLE | FF_MLOCKED;
 	if (n > 1)
 		folio_get(folio, n - 1); /* the first entry has the reference of the allocation */
 	folio_add_new_anon_rmap(folio, vma, base, n);
@@ -119,7 +117,8 @@ static enum vm_fault_reason handle_pte_fault(struct vm_fault *vmf)
 	return record_access(vmf);
 }
 
-/* A 2 MiB block in the way becomes pages, and the step is run again.  False when memory is short, or no block is there. */
+/* A 2 MiB block in the way becomes pages, and the step is run again.  False when memory is short, or no block is there.
+ * */
 static bool split_block(struct vm_fault *vmf)
 {
 	struct pgtable pt = mm_pgtable(vmf->mm);

@@ -1,5 +1,6 @@
 /*
- * Random touches, forks, copies, protections and plain I/O in several address spaces against a flat model: arrays of bytes.
+ * Random touches, forks, copies, protections and plain I/O in several address spaces against a flat model: arrays of
+ * bytes.
  *
  * Each mm has four regions at fixed places:
  *   ANON    private anonymous memory    model: bytes and a protection per page, copied by fork

@@ -110,7 +110,9 @@ static void worker(struct quire *q, unsigned i, void *arg)
 		if (k < 50) {
 			own_pages(sh, cpu, i, &seed, last);
 		} else if (k < 70) {
-			expect(sh, sim_fetch_add(cpu, sh->counters + rnd(&seed, COUNTERS) * PAGE_SIZE, 8, 1, &old) == 0);
+			u64 addr = sh->counters + rnd(&seed, COUNTERS) * PAGE_SIZE;
+
+			expect(sh, sim_fetch_add(cpu, addr, 8, 1, &old) == 0);
 			sh->adds[i]++;
 		} else if (k < 90) {
 			file_work(sh, cpu, i, &seed);
@@ -162,7 +164,8 @@ static u64 rounds(void)
 static struct sim_config config(u64 seed, u32 order)
 {
 	return (struct sim_config){ .memory = 64 * MIB, .nr_cpus = THREADS, .seed = seed, .folio_max_order = order,
-				    .overcommit_memory = 1, .check_law1 = true, .check_reuse = true, .break_percent = 5 };
+				    .overcommit_memory = 1, .check_law1 = true, .check_reuse = true,
+				    .break_percent = 5 };
 }
 
 static void test_threads(void **state)
@@ -171,6 +174,17 @@ static void test_threads(void **state)
 
 	(void)state;
 	cfg.tlb = SIM_TLB_STRICT;
+	run(&cfg, rounds());
+}
+
+/* Flushes that take effect late, at port_tlb_sync() at the latest. */
+static void test_threads_late_flush(void **state)
+{
+	struct sim_config cfg = config(sim_seed(4), 9);
+
+	(void)state;
+	run(&cfg, rounds());
+	cfg.tlb = SIM_TLB_HOSTED;
 	run(&cfg, rounds());
 }
 
@@ -200,7 +214,8 @@ static void test_interleavings(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_threads), cmocka_unit_test(test_threads_4k), cmocka_unit_test(test_interleavings),
+		cmocka_unit_test(test_threads), cmocka_unit_test(test_threads_4k),
+		cmocka_unit_test(test_threads_late_flush), cmocka_unit_test(test_interleavings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

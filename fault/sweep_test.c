@@ -1,7 +1,7 @@
 /*
  * Failure sweeps: every allocation and every I/O of a scenario fails in turn.  An access that met the failure may be
- * refused (killed, or SIGBUS for I/O), but it must leave everything as it was: the same access succeeds right after, the
- * bytes are right, and nothing is missing at the end (rig_free).
+ * refused (killed, or SIGBUS for I/O), but it must leave everything as it was: the same access succeeds right after,
+ * the bytes are right, and nothing is missing at the end (rig_free).
  *
  * The machine has no reclaim here: try_to_free_pages would hide the failures.
  */
@@ -89,7 +89,8 @@ static void cow(struct rig *r, struct test_file *t)
 
 static void files(struct rig *r, struct test_file *t)
 {
-	u64 p = try_map(r, t->file, 40 * PAGE_SIZE, RW, MAP_PRIVATE), s = try_map(r, t->file, 40 * PAGE_SIZE, RW, MAP_SHARED);
+	u64 p = try_map(r, t->file, 40 * PAGE_SIZE, RW, MAP_PRIVATE);
+	u64 s = try_map(r, t->file, 40 * PAGE_SIZE, RW, MAP_SHARED);
 	u64 i, byte = 0x0101010101010101ull;
 
 	for (i = 0; i < 40; i += 7)

@@ -13,7 +13,8 @@
  * installs or frees it; whoever tidies up after a dead context drops the references listed there. */
 /* Inside a transaction: an allocated and held folio, or NULL when memory is short (nothing is reclaimed here). */
 struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order);
-/* Under q->lock: one more reference to a folio, held, so that it may be used with no lock; ended by folio_drop_held(). */
+/* Under q->lock: one more reference to a folio, held, so that it may be used with no lock; ended by folio_drop_held().
+ * */
 void folio_get_hold(struct quire *q, struct folio *folio);
 /* Inside a transaction: the folio has found its owner; the reference that the hold stood for is the caller's. */
 void folio_unhold(struct quire *q, struct folio *folio);
@@ -32,7 +33,8 @@ void folio_mark_accessed(struct quire *q, struct folio *folio);
 /* ---- file/filemap.c ---- */
 /* Under q->lock.  The folio that covers page index, without a reference; NULL if it is not cached. */
 struct folio *filemap_lookup(const struct address_space *m, u64 index);
-/* Under q->lock.  0, -EEXIST (some index is taken) or -ENOMEM, both changing nothing.  The cache takes over the caller's reference. */
+/* Under q->lock.  0, -EEXIST (some index is taken) or -ENOMEM, both changing nothing.  The cache takes over the
+ * caller's reference. */
 int filemap_add_folio(struct address_space *m, struct folio *folio, u64 index);
 /* Under q->lock.  Takes an unmapped folio out and drops the cache's reference.  False (nothing done) if it is
  * mapped, dirty (unless a token), under writeback, or not of m. */
@@ -69,15 +71,15 @@ bool mapping_is_valid(const struct address_space *m); /* under q->lock */
 int shmem_fill(struct address_space *m, u64 index, bool *did_io);
 
 /* ---- file/writeback.c ---- */
-/* Under no lock, on a folio the caller holds a reference to.  Writes it out if it is dirty; for reclaim.  0, -EBUSY (somebody
- * else is at it), or an I/O error. */
+/* Under no lock, on a folio the caller holds a reference to.  Writes it out if it is dirty; for reclaim.  0, -EBUSY
+ * (somebody else is at it), or an I/O error. */
 int filemap_write_folio(struct address_space *m, struct folio *folio);
 
 /* ---- file/truncate.c ---- */
 /* The hooks.punch_hole: whole pages of [start, end) bytes of a shmem object read as zero afterwards.  Under no lock. */
 int filemap_punch_hole(struct address_space *m, u64 start, u64 end);
-/* The folios of a file whose bytes changed or went behind our back (tokens after the host cut or punched it): they leave
- * the cache and all mappings.  Bytes [start, end).  Under no lock. */
+/* The folios of a file whose bytes changed or went behind our back (tokens after the host cut or punched it): they
+ * leave the cache and all mappings.  Bytes [start, end).  Under no lock. */
 void invalidate_mapping_range(struct address_space *m, u64 start, u64 end);
 /* truncate_pagecache() for callers that hold m->wb_mutex. */
 void truncate_pagecache_locked(struct address_space *m, u64 size);

@@ -2,8 +2,8 @@
  * Plain reads and writes of files, coherent with mappings of the same file.
  *
  * Reads come from the cache (and fill it); writes go through: to the file first, then into what is cached.  The order
- * matters against a page being read in at the same time: once the file has the new bytes i_seq moves, so a page that was
- * read before is either already in the cache - and gets the bytes here - or is refused there.  wb_mutex keeps an
+ * matters against a page being read in at the same time: once the file has the new bytes i_seq moves, so a page that
+ * was read before is either already in the cache - and gets the bytes here - or is refused there.  wb_mutex keeps an
  * older copy of the page, on its way out, from overtaking the write.
  *
  * Tokens and shared memory need none of this: their operations reach the only copy of the bytes there is.

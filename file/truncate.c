@@ -110,7 +110,8 @@ static struct mm_struct *next_mapper(struct address_space *m, u64 *seq)
 }
 
 /* Where VMA number seq of this mm maps pages of the range.  False if nowhere.  Under mmap_lock. */
-static bool mapped_range(struct address_space *m, struct mm_struct *mm, u64 seq, struct page_range r, u64 *start, u64 *end)
+static bool mapped_range(struct address_space *m, struct mm_struct *mm, u64 seq, struct page_range r, u64 *start,
+			 u64 *end)
 {
 	struct vm_area_struct *vma;
 	bool found = false;

@@ -7,9 +7,9 @@
  *   wb_mutex -> [q->lock: FF_DIRTY -> FF_WRITEBACK] -> [q->lock: entries clean and read-only again] -> flush
  *            -> write_folio -> [q->lock: FF_WRITEBACK off, i_seq moves] -> wb_mutex off
  *
- * A write that comes after the entries were cleaned faults and makes the folio dirty again, for the next round; one that
- * comes before is in the frame when write_folio reads it.  wb_mutex keeps two writers of one folio from overtaking each
- * other, and keeps truncation away.  If the write fails the folio is dirty again: nothing is lost silently.
+ * A write that comes after the entries were cleaned faults and makes the folio dirty again, for the next round; one
+ * that comes before is in the frame when write_folio reads it.  wb_mutex keeps two writers of one folio from overtaking
+ * each other, and keeps truncation away.  If the write fails the folio is dirty again: nothing is lost silently.
  *
  * Tokens have no bytes here: the host writes them.  Shared memory has nowhere to go.
  *
