@@ -42,6 +42,7 @@ static unsigned preferred_order(u32 size, u32 nr_cpus)
 	return order_of(size);
 }
 
+/* Objects smaller than half a cache line share lines without straddling them, as SLUB's calculate_alignment(). */
 static u32 natural_align(u32 size, u32 align, u32 flags)
 {
 	u32 line = 64;
@@ -54,6 +55,7 @@ static u32 natural_align(u32 size, u32 align, u32 flags)
 	return MAX(align, 8);
 }
 
+/* See the picture above.  Offsets count from what the user sees, so that plain caches pay nothing for the others. */
 static void layout_objects(struct kmem_cache *c)
 {
 	u32 size = (u32)ALIGN_UP(c->object_size, 8);
@@ -78,6 +80,7 @@ static void layout_objects(struct kmem_cache *c)
 	c->size = (u32)ALIGN_UP(size, c->align);
 }
 
+/* A debug cache has no magazines: every allocation and every free must pass the checks. */
 static u32 magazine_size(const struct kmem_cache *c)
 {
 	return c->flags & SLAB_DEBUG_FLAGS ? 0 : MAX(MIN(MAGAZINE_BYTES / c->size, MAGAZINE_MAX), 2);
@@ -141,6 +144,7 @@ static void cache_unlink(struct quire *q, struct kmem_cache *c)
 		c->next->prev = c->prev;
 }
 
+/* A slab is a block of the page allocator, aligned to its size: that bounds what alignment can be kept. */
 static bool sane_cache(const char *name, size_t size, size_t align)
 {
 	return name && name[0] && size >= 1 && size <= KMALLOC_MAX_SIZE / 4 && align <= 8 * PAGE_SIZE &&
@@ -169,6 +173,7 @@ struct kmem_cache *kmem_cache_create(struct quire *q, const char *name, size_t s
 	return c;
 }
 
+/* A few of the objects that were never freed, so that their owner can be told from the bytes (or the owner records). */
 static void report_leftovers(struct quire *q, struct kmem_cache *c, u64 live, u64 caller)
 {
 	struct frame_list *lists[2] = { &c->full, &c->partial };
@@ -190,6 +195,7 @@ static void report_leftovers(struct quire *q, struct kmem_cache *c, u64 live, u6
 	quire_log(q, 3, "%s: %lu objects remain", c->name, (unsigned long)live);
 }
 
+/* In pieces; inside a transaction of the caller only as much as that may still hold. */
 static void free_all_empty(struct quire *q, struct kmem_cache *c)
 {
 	bool more;
@@ -253,6 +259,7 @@ u64 kmem_cache_live_objects(struct quire *q, struct kmem_cache *c)
 	return n;
 }
 
+/* The cache in hand cannot disappear (reap_mutex), and new ones come in front of it, so its `next` may be read again. */
 u64 kmem_reap(struct quire *q)
 {
 	u64 before, after, purged;

@@ -21,6 +21,7 @@ static struct track *track_of(struct kmem_cache *c, const void *obj, int which)
 	return (struct track *)((char *)(uintptr_t)obj + c->track) + which;
 }
 
+/* Linux calls the last field pid; here it is the context, the nearest thing that allocators know. */
 static void set_track(struct kmem_cache *c, void *obj, int which, u64 caller)
 {
 	struct track *t;
@@ -42,6 +43,7 @@ static void paint_red(struct kmem_cache *c, void *obj, u8 colour)
 	memset((char *)obj + c->object_size, colour, c->inuse_end - c->object_size);
 }
 
+/* The last byte differs, so that running over the end of a neighbour filled with the same pattern shows, too. */
 static void paint_poison(struct kmem_cache *c, void *obj)
 {
 	if (!(c->flags & SLAB_POISON))
@@ -112,6 +114,7 @@ void slab_report(struct quire *q, struct kmem_cache *c, struct frame *s, const v
 		report_bytes(q, "Redzone ", (const u8 *)obj + c->object_size, c->inuse_end - c->object_size);
 }
 
+/* What an address that is no object does belong to: most bad frees are frees by the wrong function. */
 static const char *frame_words(const struct frame *f)
 {
 	switch (f ? f->type : FRAME_VIRGIN) {
@@ -141,6 +144,7 @@ void slab_bad_free(struct quire *q, struct kmem_cache *c, const void *p, u64 cal
 
 /* ---- checks ---- */
 
+/* The first of n bytes that is not `value`; NULL if all are. */
 static const u8 *first_other(const u8 *p, u8 value, u32 n)
 {
 	for (; n; p++, n--)
@@ -149,6 +153,7 @@ static const u8 *first_other(const u8 *p, u8 value, u32 n)
 	return NULL;
 }
 
+/* The machine ends: going on would hand the damage to the next owner. */
 static void complain(struct quire *q, struct kmem_cache *c, struct frame *s, const void *obj, u64 caller, const u8 *at,
 		     u8 wanted, const char *what)
 {
@@ -184,6 +189,8 @@ static void check_poison(struct quire *q, struct kmem_cache *c, struct frame *s,
 		complain(q, c, s, obj, caller, p + c->object_size - 1, POISON_END, "Poison overwritten");
 }
 
+/* Whatever was written into a free object is found when it is handed out the next time; the Freed-in record names
+ * the likeliest culprit. */
 void debug_object_alloc(struct quire *q, struct kmem_cache *c, struct frame *s, void *obj, u64 caller)
 {
 	check_red(q, c, s, obj, caller, RED_INACTIVE);

@@ -68,6 +68,7 @@ void clear_fixmap(struct quire *q, unsigned idx)
 
 /* ---- kmap ---- */
 
+/* 512 slots are 4 KiB: a scan is cheaper than it looks, and HighMem is for machines that are simulated or small. */
 static struct pkmap_slot *pkmap_find(struct quire *q, pfn_t pfn)
 {
 	u32 i;
@@ -188,6 +189,7 @@ void *page_address(struct quire *q, struct frame *f)
 
 /* ---- kmap_local ---- */
 
+/* Contexts are the simulated CPUs here: slots belong to a context, so a mapping never has to move with one. */
 static u64 local_address(u32 ctx, u32 depth)
 {
 	return fix_to_virt(FIX_SLOTS + ctx * KM_MAX_IDX + depth);

@@ -2,8 +2,12 @@
  * kmalloc: memory by size.
  *
  * Thirteen size classes of slabs up to 8 KiB; what is larger takes whole blocks of the page allocator, whose head record is
- * marked with KMALLOC_LARGE in `mapping`, so that kfree() knows its own blocks from others'.  A class whose size is a power of two
- * aligns to its size, as Linux promises.
+ * marked with KMALLOC_LARGE in `mapping`, so that kfree() knows its own blocks from others'.  A class whose size is a
+ * power of two aligns to its size, as Linux promises.
+ *
+ * kfree() needs no size: the frame record of the object's page names the cache.  What the record does not know for a
+ * slab or a marked block was never kmalloc's, and a slab address that is no object's start was made up; both are
+ * found on every free, in every build, before anything is changed.
  *
  * Locks: none held by the caller; see magazine.c.
  */
@@ -70,11 +74,12 @@ static __attribute__((noinline)) void free_large(struct quire *q, struct frame *
 	if (p != slab_base(q, f))
 		slab_bad_free(q, NULL, p, caller, "Not the start of an object");
 	order = f->order;
+	/* One transaction: a context that dies here has freed all of it or nothing. */
 	spin_lock(&q->lock);
 	f->mapping = 0;
 	q->kmem.nr_large_pages -= 1ull << order;
-	spin_unlock(&q->lock);
 	__free_pages(q, f, order);
+	spin_unlock(&q->lock);
 }
 
 static inline void kfree_caller(struct quire *q, const void *p, u64 caller)
@@ -121,6 +126,7 @@ void kfree(struct quire *q, const void *p)
 	kfree_caller(q, p, CALLER);
 }
 
+/* The class's size, not what was asked for: all of it may be used (Linux's callers do). */
 size_t ksize(struct quire *q, const void *p)
 {
 	struct frame *s;
@@ -148,6 +154,7 @@ void *krealloc(struct quire *q, const void *p, size_t size, gfp_t gfp)
 	to = kmalloc_caller(q, size, gfp, CALLER);
 	if (!to)
 		return NULL;
+	/* The old class may hold bytes beyond what was asked for; their user may know of them by ksize(). */
 	if (old) {
 		memcpy(to, p, old);
 		kfree_caller(q, p, CALLER);
@@ -178,6 +185,7 @@ char *kstrdup(struct quire *q, const char *s, gfp_t gfp)
 	return to;
 }
 
+/* Three families, as on Linux: one cache's slabs must not mix what is reclaimable, or must lie low, with the rest. */
 static bool create_classes(struct quire *q, enum kmalloc_kind kind, const char *prefix, u32 flags)
 {
 	unsigned i;
@@ -200,6 +208,7 @@ static bool create_classes(struct quire *q, enum kmalloc_kind kind, const char *
 
 int kmalloc_init(struct quire *q)
 {
+	/* The newest cache is listed first: this gives slabinfo Linux's order of the families. */
 	bool ok = create_classes(q, KMALLOC_NORMAL, "kmalloc", 0) &&
 		  create_classes(q, KMALLOC_RECLAIM, "kmalloc-rcl", SLAB_RECLAIM_ACCOUNT) &&
 		  create_classes(q, KMALLOC_DMA, "dma-kmalloc", SLAB_CACHE_DMA);

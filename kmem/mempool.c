@@ -54,11 +54,13 @@ static bool pool_put(struct quire *q, mempool_t *pool, void *element)
 	}
 	wake = put && pool->waiters;
 	spin_unlock(&q->lock);
+	/* One element, one sleeper; it wakes the next by freeing. */
 	if (wake)
 		port_wake(&pool->seq, 1);
 	return put;
 }
 
+/* One element at a time and without the lock, because the allocator behind may wait; somebody else may fill meanwhile. */
 static bool pool_fill(struct quire *q, mempool_t *pool, gfp_t gfp)
 {
 	for (;;) {
@@ -181,6 +183,7 @@ void mempool_destroy(struct quire *q, mempool_t *pool)
 
 /* ---- resizing ---- */
 
+/* min_nr sinks only when the pool holds no more than that, so that curr_nr <= min_nr at every instant. */
 static void *pool_shrink_one(struct quire *q, mempool_t *pool, int new_min_nr)
 {
 	void *e = NULL;
@@ -239,6 +242,7 @@ int mempool_resize(struct quire *q, mempool_t *pool, int new_min_nr)
 
 /* ---- allocation ---- */
 
+/* waiters is raised first: a pool_put() after that wakes us, one before has changed seq and port_wait() returns at once. */
 static void pool_sleep(struct quire *q, mempool_t *pool, u32 seq)
 {
 	spin_lock(&q->lock);
@@ -256,7 +260,9 @@ void *mempool_alloc(struct quire *q, mempool_t *pool, gfp_t gfp)
 	u32 seq;
 	void *e;
 
+	/* An element from the pool holds old bytes: nobody would zero it. */
 	BUG_ON(gfp & __GFP_ZERO);
+	/* The pool is the reserve: the allocator's own reserves, and its patience, are for those who have none. */
 	gfp |= __GFP_NOMEMALLOC | __GFP_NORETRY | __GFP_NOWARN;
 	first = gfp & ~(__GFP_DIRECT_RECLAIM | __GFP_IO);
 	for (attempt = first;; attempt = gfp) {

@@ -32,6 +32,7 @@ static struct frame_list *list_for(struct kmem_cache *c, u32 inuse, u32 objects)
 	return inuse == 0 ? &c->empty : inuse == objects ? &c->full : &c->partial;
 }
 
+/* At the tail: partial slabs are taken from the front, so a slab that was just freed into has the longest time to drain. */
 static void move_list(struct quire *q, struct kmem_cache *c, struct frame *s, u32 old_inuse, u32 inuse, u32 objects)
 {
 	struct frame_list *from = list_for(c, old_inuse, objects), *to = list_for(c, inuse, objects);
@@ -90,6 +91,7 @@ static u64 slab_free(struct quire *q, struct kmem_cache *c, struct frame *s)
 	return 1ull << order;
 }
 
+/* Oldest first.  Each costs the undo log a few dozen entries, hence the question in between. */
 u64 slab_free_empty_locked(struct quire *q, struct kmem_cache *c, u64 keep)
 {
 	u64 freed = 0;
@@ -163,6 +165,7 @@ void *slab_take_locked(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 cal
 	return obj;
 }
 
+/* The truth, at the price of a walk; bounded by `objects` in case the list is broken. */
 bool slab_object_is_free_locked(struct quire *q, struct kmem_cache *c, struct frame *s, u32 index)
 {
 	u32 head = slab_get(s, SLAB_FREE_SHIFT), objects = slab_get(s, SLAB_OBJECTS_SHIFT), steps;
@@ -177,6 +180,7 @@ bool slab_object_is_free_locked(struct quire *q, struct kmem_cache *c, struct fr
 	return false;
 }
 
+/* Cheap suspicion first: without the mark of a free object, and with others in use, it was handed out. */
 static void check_not_free(struct quire *q, struct kmem_cache *c, struct frame *s, void *obj, u32 index, u64 caller)
 {
 	bool suspect = (c->flags & SLAB_DEBUG_FLAGS) || (*link_of(c, obj) & ~0xffffull) == free_mark(q, obj) ||

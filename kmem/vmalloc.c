@@ -59,6 +59,7 @@ static int area_insert(struct quire *q, struct vmap_area *a, u64 bytes)
 	return err;
 }
 
+/* The area is in the tree from here on, not `ready`: its addresses are taken, and nobody can free it yet. */
 static struct vmap_area *area_new(struct quire *q, u64 bytes, enum vmap_kind kind, gfp_t gfp, u64 caller)
 {
 	struct vmap_area *a;
@@ -183,6 +184,7 @@ static bool fill_area(struct quire *q, struct vmap_area *a, u64 pages, gfp_t gfp
 	return true;
 }
 
+/* Entries only; what an MMU remembers is the business of whoever reuses frames or addresses. */
 static void unmap_area(struct quire *q, struct vmap_area *a)
 {
 	bool more;
@@ -281,6 +283,7 @@ u64 vm_unmap_aliases(struct quire *q)
 	return freed;
 }
 
+/* Lazy frames are lost to everybody else: at most a 128th of memory, and never so few that each vfree flushes. */
 static u64 lazy_limit(struct quire *q)
 {
 	return MAX(MIN(totalram_pages(q) / LAZY_FRACTION, LAZY_MAX_PAGES), LAZY_MIN_PAGES);
@@ -418,6 +421,7 @@ struct frame *vmalloc_to_page(struct quire *q, const void *addr)
 	return f;
 }
 
+/* For more than a page no effort is made to find contiguous frames, as in Linux's kvmalloc_node(). */
 void *kvmalloc(struct quire *q, size_t size, gfp_t gfp)
 {
 	void *p = kmalloc(q, size, size > PAGE_SIZE ? gfp | __GFP_NOWARN | __GFP_NORETRY : gfp);

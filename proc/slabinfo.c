@@ -9,6 +9,7 @@
 #include <fmt.h>
 #include <quire/machine.h>
 
+/* Preferred order: slabs made while memory was short may be smaller, and still count as one. */
 static void slabinfo_line(struct quire *q, const struct kmem_cache *c, struct fmt_buf *out)
 {
 	u64 slabs = c->partial.count + c->full.count + c->empty.count;

@@ -43,6 +43,7 @@ static int cmd_alloc(struct lab *lab, unsigned n, char **w)
 
 /* ---- by size ---- */
 
+/* kmalloc and vmalloc take the same words. */
 static int by_size(struct lab *lab, unsigned n, char **w, enum thing_kind kind, gfp_t more)
 {
 	struct thing *t;
@@ -145,6 +146,7 @@ static int cmd_cache_destroy(struct lab *lab, unsigned n, char **w)
 
 /* ---- mempools ---- */
 
+/* NULL: out of memory, or (with lab->status set) bad words. */
 static mempool_t *make_pool(struct lab *lab, char **w, int count)
 {
 	struct thing *c;
@@ -216,6 +218,7 @@ static int cmd_mempool_destroy(struct lab *lab, unsigned n, char **w)
 
 /* ---- freeing, whatever it is ---- */
 
+/* The one place that knows how each kind of thing is given back. */
 static void really_free(struct lab *lab, struct thing *t)
 {
 	switch (t->kind) {
@@ -285,6 +288,7 @@ static int store(struct lab *lab, u8 *at, u64 n)
 	return 0;
 }
 
+/* vmalloc memory has addresses of the simulated MMU only; a fault there is a result, too. */
 static int store_mapped(struct lab *lab, u64 va, u64 n)
 {
 	struct sim_cpu *cpu = sim_cpu_get(lab->q, 0);
