@@ -7,6 +7,7 @@
  */
 #include "sim_internal.h"
 #include <errno.h>
+#include <execinfo.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,9 +21,10 @@ static _Thread_local struct sim_ctx *current_ctx;
 /* What an ended context may have left behind.  id, q and life stay: somebody may be looking at them. */
 static void clean_ctx(struct ctx *c)
 {
-	c->nparked = c->npins = c->flags = 0;
+	c->nparked = c->npins = c->nmms = c->flags = 0;
 	c->parked_mm = c->mm = c->lent_mm = NULL;
 	c->task = NULL;
+	__atomic_store_n(&c->life, 1, __ATOMIC_RELEASE);
 	memset(c->port_data, 0, sizeof(c->port_data));
 }
 
@@ -114,7 +116,7 @@ struct ctx *sim_thread_enter(struct quire *q)
 	return s->ctx;
 }
 
-static void destroy_ctx(struct sim_ctx *s)
+void sim_ctx_destroy(struct sim_ctx *s)
 {
 	struct sim_machine *m = s->m;
 	struct sim_ctx **link;
@@ -140,7 +142,7 @@ void sim_thread_leave(void)
 	}
 	sim_sched_remove(s);
 	current_ctx = s->outer;
-	destroy_ctx(s);
+	sim_ctx_destroy(s);
 }
 
 void sim_ctx_end_all(struct sim_machine *m)
@@ -153,7 +155,7 @@ void sim_ctx_end_all(struct sim_machine *m)
 		current_ctx = mine->outer;
 	}
 	while (m->contexts)
-		destroy_ctx(m->contexts);
+		sim_ctx_destroy(m->contexts);
 	for (id = 1; id <= SIM_MAX_CTX; id++)
 		if (m->by_id[id])
 			munmap(m->by_id[id], sizeof(struct ctx));
@@ -183,11 +185,11 @@ struct ctx *port_ctx(void)
 {
 	if (unlikely(!current_ctx))
 		no_context();
+	sim_event(current_ctx);
 	return current_ctx->ctx;
 }
 
-/* A context ends only without locks (sim_thread_leave), so nobody who asks about an owner meets a dead one, unless a test
- * has written life by hand. */
+/* A context that ends properly has no locks (sim_thread_leave); a killed one (sim_kill_at) may own some. */
 bool port_ctx_alive(const struct ctx *c)
 {
 	return c && __atomic_load_n(&c->life, __ATOMIC_ACQUIRE) == 1;
@@ -286,15 +288,52 @@ struct sim_run_job {
 	pthread_barrier_t *ready;
 };
 
+/* As by kill -9: nothing is unlocked, nothing undone.  The context stays, dead, for others to recover from. */
+void sim_ctx_die(struct sim_ctx *s)
+{
+	if (getenv("QUIRE_DEATH_TRACE")) {
+		void *frames[32];
+
+		backtrace_symbols_fd(frames, backtrace(frames, 32), 2);
+	}
+	s->dies_at = 0;
+	s->dead = true;
+	__atomic_store_n(&s->ctx->life, 0, __ATOMIC_RELEASE);
+	longjmp(s->death, 1);
+}
+
+/* The job as the context that may die in it. */
+static void run_victim(struct sim_run_job *j)
+{
+	struct sim_machine *m = sim_of(j->q);
+
+	if (!setjmp(j->s->death)) {
+		j->s->events = 0;
+		j->s->dies_at = m->victim_dies_at;
+		j->fn(j->q, j->i, j->arg);
+		j->s->dies_at = 0;
+	}
+	m->victim_events = j->s->events;
+}
+
 static void *run_thread(void *p)
 {
 	struct sim_run_job *j = p;
+	struct sim_machine *m = sim_of(j->q);
 
 	current_ctx = j->s;
 	sim_thread_set_cpu(j->i);
 	pthread_barrier_wait(j->ready);
 	sim_sched_start(j->s);
-	j->fn(j->q, j->i, j->arg);
+	if (m->victim_dies_at && m->victim == j->i)
+		run_victim(j);
+	else
+		j->fn(j->q, j->i, j->arg);
+	if (j->s->dead) {
+		sim_sched_remove(j->s);
+		current_ctx = NULL;
+		return NULL;
+	}
 	sim_thread_leave();
 	return NULL;
 }

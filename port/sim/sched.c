@@ -185,6 +185,8 @@ void sim_preempt(void)
 {
 	struct sim_ctx *s = sim_ctx_current();
 
+	if (s)
+		sim_event(s);
 	if (s && one_thread(s->m) && sim_rng_percent(&s->m->sched.rng, s->m->sched.preempt_percent))
 		switch_away(s);
 }

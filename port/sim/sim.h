@@ -82,6 +82,15 @@ void sim_preempt(void);
 /* Moves simulated time forward. */
 void sim_advance_clock(struct quire *q, u64 ns);
 
+/* ---- kill.c: death at any instruction, as by kill -9 ---- */
+/* In every following sim_run() thread `victim` dies at its event n: a store of the core (only in programs linked with
+ * port/sim/undo_hooks.c, where stores are logged), a lock or a port call.  n = ~0: it lives, but its events are counted; 0: off. */
+void sim_kill_at(struct quire *q, unsigned victim, u64 n);
+u64 sim_kill_events(struct quire *q); /* of the victim in the last sim_run() */
+/* What a supervisor does after a death: rolls dead contexts back, frees their locks, gives back what they had parked.
+ * Returns how many there were.  Under no lock. */
+unsigned sim_recover_dead(struct quire *q);
+
 /* ---- fail.c: failures on demand.  kinds: mask of BIT(FAIL_PAGE) ...; each call replaces the plan and zeroes the count ---- */
 #define SIM_FAIL_ALL (BIT(FAIL_PAGE) | BIT(FAIL_SLAB) | BIT(FAIL_VMALLOC) | BIT(FAIL_IO))
 #define SIM_FAIL_MEMORY (BIT(FAIL_PAGE) | BIT(FAIL_SLAB) | BIT(FAIL_VMALLOC))

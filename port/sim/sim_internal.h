@@ -7,6 +7,7 @@
 #include "mmu.h"
 #include "sim.h"
 #include <pthread.h>
+#include <setjmp.h>
 
 #define SIM_MAX_CTX 256
 
@@ -39,6 +40,11 @@ struct sim_ctx {
 	u32 *wait_word;
 	u64 wait_until;             /* simulated ns; ~0 = for ever */
 	bool woken;
+	/* Death on demand; own thread only: */
+	u64 events;                 /* logged stores and port calls so far */
+	u64 dies_at;                /* event; 0 = lives */
+	jmp_buf death;              /* to the end of its thread; valid while dies_at is set */
+	bool dead;                  /* read by others after the thread has ended */
 };
 
 struct sim_scheduler {
@@ -117,6 +123,9 @@ struct sim_machine {
 	struct sim_signal signals[SIM_MAX_SIGNALS]; /* a ring; signal_lock */
 	struct sim_rng flush_coin;
 	bool ignore_flushes;
+	unsigned victim;            /* of the next sim_run; set by sim_kill_at */
+	u64 victim_dies_at;         /* 0 = nobody dies */
+	u64 victim_events;          /* events of thread `victim` in the last sim_run */
 	struct sim_disk *disk;      /* simfs.c; NULL until a file is made */
 	void (*free_disk)(struct sim_machine *m);            /* set with it, as is: */
 	u8 *(*token_bytes)(struct sim_machine *m, u64 pa);   /* host address of a token frame's byte, or NULL */
@@ -133,6 +142,14 @@ void sim_die(const char *what) __attribute__((noreturn)); /* the host cannot giv
 void *sim_map(size_t bytes);                              /* zeroed, lazily backed, page aligned */
 void sim_unmap(void *p, size_t bytes);
 struct sim_ctx *sim_ctx_current(void);
+void sim_ctx_destroy(struct sim_ctx *s);
+void sim_ctx_die(struct sim_ctx *s) __attribute__((noreturn));
+/* A point where a context may die. */
+static inline void sim_event(struct sim_ctx *s)
+{
+	if (unlikely(s->dies_at) && ++s->events == s->dies_at)
+		sim_ctx_die(s);
+}
 void sim_ctx_end_all(struct sim_machine *m);              /* at machine end */
 void sim_ctx_break_locks(struct ctx *c);                  /* after a caught panic */
 void sim_sched_init(struct sim_machine *m);
