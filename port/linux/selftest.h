@@ -47,8 +47,8 @@ struct selftest_exports {
 	bool (*valid)(void);
 	/* Gives back whatever the lists hold. */
 	void (*drain)(void);
-	/* Frames not free, and live objects of all caches, after caches were emptied. */
-	void (*usage)(u64 *frames, u64 *objects);
+	/* Frames not free (but for slabs), live objects of all caches, and of the one that deaths may lose from (12 each). */
+	void (*usage)(u64 *frames, u64 *objects, u64 *lost);
 	/* Log entries that the context would have to undo now. */
 	u32 (*open_log)(u32 ctx_id);
 	/* A context for a thread of the supervisor, bound to the calling thread. */

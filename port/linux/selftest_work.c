@@ -16,7 +16,9 @@
 
 #define ARENA 0x100000000ull    /* where the workers map */
 #define ARENA_PAGES 512u
-#define LOST_SIZE 96u           /* kmalloc size used for objects that a death may lose */
+#define LOST_SIZE 96u           /* kmalloc size used for objects that a death may lose, and its cache */
+#define LOST_CACHE "kmalloc-96"
+#define LOST_MAX 12u            /* at most so many by each death */
 
 struct worker {
 	struct quire *q;
@@ -171,11 +173,11 @@ static void op_object(struct worker *w)
 	spin_unlock(&w->s->cpu[c].lock);
 }
 
-/* With no lock at all: the fast paths.  A death loses at most this one. */
+/* With no lock at all: the fast paths. */
 static void op_lost(struct worker *w)
 {
-	void *p[12];
-	u32 i, n = 1 + rnd(w, 12);
+	void *p[LOST_MAX];
+	u32 i, n = 1 + rnd(w, LOST_MAX);
 
 	for (i = 0; i < n; i++)
 		p[i] = kmalloc(w->q, LOST_SIZE, GFP_KERNEL);
@@ -417,19 +419,22 @@ static void drain(void)
 	}
 }
 
-/* Without the objects of op_lost(), which are counted apart, by whoever knows how many processes died. */
-static void usage(u64 *frames, u64 *objects)
+/* Frames of slabs are not counted: free objects lie in the magazines of contexts, dead ones' too. */
+static void usage(u64 *frames, u64 *objects, u64 *lost)
 {
 	struct quire *q = &shared_area()->q;
 	struct kmem_cache *c;
 
 	kmem_reap(q);
 	drain_all_pages(q);
-	*frames = totalram_pages(q) - nr_free_pages(q);
-	*objects = 0;
-	for (c = q->kmem.caches; c; c = c->next)
-		if (c != &q->kmem.magazine_cache)
+	*frames = totalram_pages(q) - nr_free_pages(q) - q->kmem.nr_slab_pages[0] - q->kmem.nr_slab_pages[1];
+	*objects = *lost = 0;
+	for (c = q->kmem.caches; c; c = c->next) {
+		if (!strcmp(c->name, LOST_CACHE))
+			*lost += kmem_cache_live_objects(q, c);
+		else if (c != &q->kmem.magazine_cache)
 			*objects += kmem_cache_live_objects(q, c);
+	}
 }
 
 static u32 open_log(u32 ctx_id)

@@ -211,12 +211,12 @@ static void boot(void)
 
 static int run(void)
 {
-	u64 frames, objects, frames_end, objects_end, work = 0;
+	u64 frames, objects, lost, frames_end, objects_end, lost_end, work = 0;
 	double start;
 	unsigned i;
 
 	boot();
-	h.k->selftest->usage(&frames, &objects);
+	h.k->selftest->usage(&frames, &objects, &lost);
 	if (h.k->selftest->init())
 		broken("no memory", 0);
 	if (h.no_log)
@@ -234,13 +234,14 @@ static int run(void)
 		bury_worker(i);
 	}
 	h.k->selftest->drain();
-	h.k->selftest->usage(&frames_end, &objects_end);
+	h.k->selftest->usage(&frames_end, &objects_end, &lost_end);
 	printf("%u rounds in %.1f s, %llu kills, %llu of them found inside a transaction, %llu operations; machines ended: 0\n",
 	       h.rounds, start, (unsigned long long)h.kills, (unsigned long long)h.in_transaction, (unsigned long long)work);
 	printf("frames in use %llu before, %llu after; live objects %llu before, %llu after\n", (unsigned long long)frames,
 	       (unsigned long long)frames_end, (unsigned long long)objects, (unsigned long long)objects_end);
+	printf("objects lost between allocation and use: %llu\n", (unsigned long long)(lost_end - lost));
 	fflush(stdout);
-	return 0;
+	return frames != frames_end || objects != objects_end || lost_end - lost > 12 * h.kills;
 }
 
 static int verdict(int status)
@@ -266,7 +267,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
 			h.rounds = (unsigned)atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--workers") && i + 1 < argc)
-			h.workers = (unsigned)MIN(atoi(argv[++i]), ST_WORKERS);
+			h.workers = (unsigned)atoi(argv[++i]) % (ST_WORKERS + 1);
 		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
 			h.seed = strtoull(argv[++i], NULL, 0);
 	}
