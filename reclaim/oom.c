@@ -15,6 +15,7 @@
 #include "reclaim.h"
 
 #define OOM_WAIT_NS 50000000ull       /* one wait for a victim's memory */
+#define OOM_BUSY_NS 2000000ull        /* one wait for somebody else's choice */
 #define OOM_WAITS 20                  /* at most this many, then the caller tries its luck */
 #define OOM_GIVE_UP_NS 5000000000ull
 #define OOM_SCORE_ADJ_MIN (-1000)
@@ -91,11 +92,13 @@ static bool still_dying_locked(struct task *t)
 	return false;
 }
 
+/* Also true while somebody's exit is under way: its memory is in nobody's table but not yet free. */
 static bool victim_is_dying(struct quire *q)
 {
-	bool found = false;
+	bool found;
 
 	spin_lock(&q->tasks.lock);
+	found = q->tasks.exiting && port_clock_ns() - q->tasks.exit_ns < OOM_GIVE_UP_NS;
 	for (struct task *t = q->tasks.first; t && !found; t = t->next)
 		found = still_dying_locked(t);
 	spin_unlock(&q->tasks.lock);
@@ -111,6 +114,12 @@ static bool memory_is_back(struct quire *q, unsigned order)
 	ok = phys_balanced(q, order, WMARK_LOW, ZONE_NORMAL);
 	spin_unlock(&q->lock);
 	return ok;
+}
+
+/* Somebody else is choosing. */
+static void wait_a_moment(struct quire *q)
+{
+	port_wait(&q->oom_wake, __atomic_load_n(&q->oom_wake, __ATOMIC_ACQUIRE), OOM_BUSY_NS);
 }
 
 static void wait_for_memory(struct quire *q, unsigned order)
@@ -263,6 +272,8 @@ int out_of_memory(struct quire *q, gfp_t gfp, unsigned order)
 		if (!victim_is_dying(q) && !memory_is_back(q, order))
 			err = choose_and_kill(q, self, gfp, order);
 		mutex_unlock(&q->oom_lock);
+	} else {
+		wait_a_moment(q);
 	}
 	if (!err)
 		wait_for_memory(q, order);

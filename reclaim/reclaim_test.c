@@ -460,6 +460,45 @@ static void test_endless_allocation_ends(void **state)
 	sim_machine_free(q);
 }
 
+/* Four greedy programs for ever on one small machine: each dies when it is chosen, at its next failed access, and a new one
+ * takes its place.  Everybody gets its turns, nothing hangs, nothing is lost. */
+static void greedy_thread(struct quire *q, unsigned i, void *arg)
+{
+	for (int life = 0; life < 5; life++) {
+		struct task *t = task_with(q, (s32)(100 + i * 10 + (unsigned)life), "greedy", 0, 0);
+		u64 at = 0, v = i;
+
+		port_ctx()->task = t;
+		while (access_process_vm(t->mm, BASE + at * PAGE_SIZE, &v, 8, true) == 8)
+			at++;
+		if (t->oom_victim == OOM_NONE || at > totalram_pages(q))
+			abort();
+		port_ctx()->task = NULL;
+		task_exit(t);
+	}
+}
+
+static void run_greedy(enum sim_sched sched)
+{
+	struct sim_config cfg = { .memory = 6 << 20, .sched = sched, .nr_cpus = 4, .seed = sim_seed(9),
+				  .real_clock = sched == SIM_SCHED_THREADS };
+	struct quire *q = sim_machine_new(&cfg);
+	struct leak_check before = leak_count(q);
+
+	sim_run(q, 4, greedy_thread, NULL);
+	assert_int_equal(q->tasks.nr, 0);
+	assert_in_range(q->vm_events[OOM_KILL], 20, 40);
+	leak_assert_none(q, before);
+	assert_true(phys_is_valid(q));
+	sim_machine_free(q);
+}
+
+static void test_greedy_programs(void **state)
+{
+	run_greedy(SIM_SCHED_ONE);
+	run_greedy(SIM_SCHED_THREADS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -476,6 +515,7 @@ int main(void)
 		cmocka_unit_test(test_self_and_stubborn_victims),
 		cmocka_unit_test(test_sharers_die_together),
 		cmocka_unit_test(test_endless_allocation_ends),
+		cmocka_unit_test(test_greedy_programs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

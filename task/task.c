@@ -108,10 +108,11 @@ void task_put(struct task *t)
 		kmem_cache_free(q, q->task_cache, t);
 }
 
-/* Those who wait for a victim's memory may look again. */
-static void oom_memory_freed(struct quire *q)
+/* Its memory is back: those who wait for that may look again. */
+static void exit_done(struct quire *q)
 {
 	spin_lock(&q->tasks.lock);
+	q->tasks.exiting--;
 	q->oom_wake++;
 	spin_unlock(&q->tasks.lock);
 	port_wake(&q->oom_wake, ~0u);
@@ -135,11 +136,11 @@ void task_exit(struct task *t)
 {
 	struct quire *q = t->q;
 	struct mm_struct *mm;
-	bool victim;
 
 	spin_lock(&q->tasks.lock);
 	mm = task_take_mm(t);
-	victim = t->oom_victim != OOM_NONE;
+	q->tasks.exiting++;
+	q->tasks.exit_ns = port_clock_ns();
 	if (t->state != TASK_DEAD) {
 		t->state = TASK_DEAD;
 		table_remove(&q->tasks, t);
@@ -147,8 +148,7 @@ void task_exit(struct task *t)
 	spin_unlock(&q->tasks.lock);
 	if (mm)
 		mmput(mm);
-	if (victim)
-		oom_memory_freed(q);
+	exit_done(q);
 	task_put(t);
 }
 
