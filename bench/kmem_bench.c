@@ -48,7 +48,7 @@ static double median(double *v, unsigned n)
 }
 
 enum pattern { LIFO, FIFO, RANDOM, REMOTE, NR_PATTERNS };
-static const char *const pattern_name[NR_PATTERNS] = { "lifo", "fifo", "random", "remote" };
+static const char *const pattern_name[NR_PATTERNS] = {"lifo", "fifo", "random", "remote"};
 
 static struct quire *q;
 static void *obj[BATCH];
@@ -148,7 +148,7 @@ static void *remote_free(void *arg)
 
 static double time_remote(const struct peer *a, size_t size)
 {
-	struct remote r = { .a = a };
+	struct remote r = {.a = a};
 	double spent = 0;
 	pthread_t thread;
 	unsigned i;
@@ -226,8 +226,8 @@ static unsigned open_peer(struct peer *p, const char *lib, const char *name, con
 
 static void bench_kmalloc(void)
 {
-	static const size_t size[] = { 8, 64, 512, 4096 };
-	struct peer peers[4] = { { "quire", quire_alloc, quire_free }, { "glibc", malloc, free } };
+	static const size_t size[] = {8, 64, 512, 4096};
+	struct peer peers[4] = {{"quire", quire_alloc, quire_free}, {"glibc", malloc, free}};
 	unsigned n = 2, s;
 	int p;
 
@@ -279,18 +279,20 @@ static void bench_vmalloc(void)
 	}
 	vm = median(t, ROUNDS);
 	bulk = median(b, ROUNDS);
-	printf("vmalloc(1 MiB) + vfree %.0f ns; the same frames by alloc_pages_bulk %.0f ns; ratio %.2f\n", vm, bulk, vm / bulk);
+	printf("vmalloc(1 MiB) + vfree %.0f ns; the same frames by alloc_pages_bulk %.0f ns; ratio %.2f\n", vm, bulk,
+	       vm / bulk);
 }
 
 /* Bytes of slabs that are no object's, and frame records, as parts of what they serve. */
 static void overhead(void)
 {
-	static const size_t size[] = { 8, 64, 96, 192, 512, 4096, 8192 };
+	static const size_t size[] = {8, 64, 96, 192, 512, 4096, 8192};
 	static void *p[20000];
 	unsigned s, i;
 
 	printf("frame records: %.2f %% of RAM\n", 100.0 * sizeof(struct frame) / PAGE_SIZE);
-	q = sim_machine_new(&(struct sim_config){ .memory = 1ull << 30 }); /* without the magazines that earlier runs left */
+	q = sim_machine_new(
+		&(struct sim_config){.memory = 1ull << 30}); /* without the magazines that earlier runs left */
 	for (s = 0; s < ARRAY_SIZE(size); s++) {
 		u64 before, pages;
 
@@ -306,7 +308,8 @@ static void overhead(void)
 	sim_machine_free(q);
 }
 
-/* jemalloc wants more static TLS than glibc keeps for libraries opened late; the tunable is read at program start only. */
+/* jemalloc wants more static TLS than glibc keeps for libraries opened late; the tunable is read at program start
+ * only. */
 static void reexec_with_tls(char **argv)
 {
 	if (getenv("GLIBC_TUNABLES"))
@@ -318,7 +321,7 @@ static void reexec_with_tls(char **argv)
 int main(int argc, char **argv)
 {
 	reexec_with_tls(argv);
-	q = sim_machine_new(&(struct sim_config){ .memory = 1ull << 30, .nr_cpus = 2, .real_clock = true });
+	q = sim_machine_new(&(struct sim_config){.memory = 1ull << 30, .nr_cpus = 2, .real_clock = true});
 	sim_fail_nth(q, 0, 0); /* nobody injects or counts failures here */
 	bench_kmalloc();
 	printf("lock pair %.1f ns\n", lock_pair());

@@ -1,14 +1,14 @@
 /*
  * Caches: how objects of one kind are laid out, and the life of a cache.
  *
- * One object of a plain cache is just its bytes; the free link lies in its first word.  With a constructor the link stands
- * behind the object, which must survive being free.  In debug mode an object looks like this:
+ * One object of a plain cache is just its bytes; the free link lies in its first word.  With a constructor the link
+ * stands behind the object, which must survive being free.  In debug mode an object looks like this:
  *
  *	left red zone | object ... right red zone | link | owner records (allocated, freed) | padding
  *	^ slot start  ^ what the user sees        ^ inuse_end                                ^ slot start + size
  *
- * Locks: the list of caches and a cache's counts are under q->lock; the layout is immutable.  reap_mutex is held while a
- * cache disappears, so that kmem_reap() may walk the list with q->lock dropped in between.
+ * Locks: the list of caches and a cache's counts are under q->lock; the layout is immutable.  reap_mutex is held while
+ * a cache disappears, so that kmem_reap() may walk the list with q->lock dropped in between.
  */
 #include <quire/vmalloc.h>
 #include "magazine.h"
@@ -17,7 +17,10 @@
 /* A full magazine holds at most this much memory. */
 #define MAGAZINE_BYTES 65536u
 
-static unsigned fls32(u32 x) { return x ? 32 - (unsigned)__builtin_clz(x) : 0; }
+static unsigned fls32(u32 x)
+{
+	return x ? 32 - (unsigned)__builtin_clz(x) : 0;
+}
 
 static unsigned order_of(u64 bytes)
 {
@@ -105,8 +108,8 @@ static void copy_name(char *to, const char *name)
 	to[n] = '\0';
 }
 
-struct kmem_cache *cache_setup(struct quire *q, struct kmem_cache *c, const char *name, size_t size, size_t align, u32 flags,
-			       void (*ctor)(void *))
+struct kmem_cache *cache_setup(struct quire *q, struct kmem_cache *c, const char *name, size_t size, size_t align,
+			       u32 flags, void (*ctor)(void *))
 {
 	memset(c, 0, offsetof(struct kmem_cache, slot) + q->kmem.nr_slots * sizeof(struct kmem_slot));
 	copy_name(c->name, name);
@@ -157,8 +160,8 @@ struct kmem_cache *kmem_cache_create(struct quire *q, const char *name, size_t s
 	struct kmem_cache *c = NULL;
 
 	if (!sane_cache(name, size, align))
-		quire_log(q, 3, "kmem_cache_create(%s): size %lu, align %lu make no sense; caller 0x%lx", name ? name : "(null)",
-			  (unsigned long)size, (unsigned long)align, (unsigned long)CALLER);
+		quire_log(q, 3, "kmem_cache_create(%s): size %lu, align %lu make no sense; caller 0x%lx",
+			  name ? name : "(null)", (unsigned long)size, (unsigned long)align, (unsigned long)CALLER);
 	else
 		c = cache_alloc(q, &q->kmem.cache_cache, GFP_KERNEL, CALLER);
 	if (!c) {
@@ -176,7 +179,7 @@ struct kmem_cache *kmem_cache_create(struct quire *q, const char *name, size_t s
 /* A few of the objects that were never freed, so that their owner can be told from the bytes (or the owner records). */
 static void report_leftovers(struct quire *q, struct kmem_cache *c, u64 live, u64 caller)
 {
-	struct frame_list *lists[2] = { &c->full, &c->partial };
+	struct frame_list *lists[2] = {&c->full, &c->partial};
 	u32 shown = 0, i, n;
 
 	quire_log(q, 3, "kmem_cache_destroy %s: Slab cache still has objects when called from 0x%lx", c->name,
@@ -259,7 +262,8 @@ u64 kmem_cache_live_objects(struct quire *q, struct kmem_cache *c)
 	return n;
 }
 
-/* The cache in hand cannot disappear (reap_mutex), and new ones come in front of it, so its `next` may be read again. */
+/* The cache in hand cannot disappear (reap_mutex), and new ones come in front of it, so its `next` may be read again.
+ * */
 u64 kmem_reap(struct quire *q)
 {
 	u64 before, after, purged;

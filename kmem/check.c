@@ -75,7 +75,8 @@ static bool slot_is_valid(struct quire *q, struct kmem_cache *c, const struct km
 {
 	if (s->cap != (s->loaded ? c->mag_size : 0))
 		return complain(q, c, NULL, "slot does not know its magazine");
-	return (!s->loaded || magazine_is_valid(q, c, s->loaded, s->n)) && (!s->prev || magazine_is_valid(q, c, s->prev, s->prev->n));
+	return (!s->loaded || magazine_is_valid(q, c, s->loaded, s->n)) &&
+	       (!s->prev || magazine_is_valid(q, c, s->prev, s->prev->n));
 }
 
 static bool magazines_are_valid(struct quire *q, struct kmem_cache *c)
@@ -97,7 +98,7 @@ static bool magazines_are_valid(struct quire *q, struct kmem_cache *c)
 /* Adds the cache's slab pages to pages[reclaimable]. */
 static bool cache_is_valid(struct quire *q, struct kmem_cache *c, u64 *pages)
 {
-	struct frame_list *lists[3] = { &c->empty, &c->partial, &c->full };
+	struct frame_list *lists[3] = {&c->empty, &c->partial, &c->full};
 	u64 objs = 0, inuse = 0;
 	unsigned i;
 
@@ -119,15 +120,16 @@ static bool cache_is_valid(struct quire *q, struct kmem_cache *c, u64 *pages)
 bool kmem_is_valid(struct quire *q)
 {
 	struct kmem_cache *c, *prev = NULL;
-	u64 pages[2] = { 0, 0 };
+	u64 pages[2] = {0, 0};
 	bool ok = true;
 
 	spin_lock(&q->lock);
 	for (c = q->kmem.caches; ok && c; prev = c, c = c->next)
 		ok = c->prev == prev ? cache_is_valid(q, c, pages) : complain(q, c, NULL, "list of caches broken");
 	if (ok && (pages[0] != q->kmem.nr_slab_pages[0] || pages[1] != q->kmem.nr_slab_pages[1])) {
-		quire_log(q, 3, "kmem: %lu+%lu slab pages, %lu+%lu counted", (unsigned long)pages[0], (unsigned long)pages[1],
-			  (unsigned long)q->kmem.nr_slab_pages[0], (unsigned long)q->kmem.nr_slab_pages[1]);
+		quire_log(q, 3, "kmem: %lu+%lu slab pages, %lu+%lu counted", (unsigned long)pages[0],
+			  (unsigned long)pages[1], (unsigned long)q->kmem.nr_slab_pages[0],
+			  (unsigned long)q->kmem.nr_slab_pages[1]);
 		ok = false;
 	}
 	spin_unlock(&q->lock);

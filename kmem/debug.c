@@ -98,7 +98,8 @@ void slab_report(struct quire *q, struct kmem_cache *c, struct frame *s, const v
 	if (caller)
 		quire_log(q, 3, "Caller 0x%lx", (unsigned long)caller);
 	else if (!c->track)
-		quire_log(q, 3, "Caller not known; caches with SLAB_STORE_USER, and machines with debug_owner, remember it");
+		quire_log(q, 3,
+			  "Caller not known; caches with SLAB_STORE_USER, and machines with debug_owner, remember it");
 	quire_log(q, 3, "Slab 0x%lx objects=%u used=%u pfn=%u", (unsigned long)(uintptr_t)slab_base(q, s),
 		  slab_get(s, SLAB_OBJECTS_SHIFT), slab_get(s, SLAB_INUSE_SHIFT), frame_to_pfn(q, s));
 	if (!obj)

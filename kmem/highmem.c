@@ -4,12 +4,12 @@
  *	PKMAP_BASE     LAST_PKMAP slots, counted, for everybody; who finds none free waits for a kunmap()
  *	FIXADDR_START  FIX_SLOTS fixed slots, then KM_MAX_IDX slots for each context (kmap_local_page)
  *
- * Touching a HighMem frame without a mapping cannot happen by accident: frame_address() has no address for it, and an address
- * whose mapping is gone faults.  Linux keeps unused PKMAP mappings until the area is full; here the last kunmap()
- * unmaps and flushes at once, because a frame must not be reused while a TLB may hold it (port law 2).
+ * Touching a HighMem frame without a mapping cannot happen by accident: frame_address() has no address for it, and an
+ * address whose mapping is gone faults.  Linux keeps unused PKMAP mappings until the area is full; here the last
+ * kunmap() unmaps and flushes at once, because a frame must not be reused while a TLB may hold it (port law 2).
  *
- * Locks: slots and tables: q->lock.  A context's kmap_local slots and depth are its own; only their table entries, whose
- * count is shared, are written under q->lock.
+ * Locks: slots and tables: q->lock.  A context's kmap_local slots and depth are its own; only their table entries,
+ * whose count is shared, are written under q->lock.
  */
 #include "vmalloc.h"
 
@@ -157,7 +157,8 @@ void kunmap(struct quire *q, struct frame *f)
 	spin_lock(&q->lock);
 	s = pkmap_find(q, frame_to_pfn(q, f));
 	if (!s) {
-		quire_log(q, 3, "kunmap: frame %u is not mapped; caller 0x%lx", frame_to_pfn(q, f), (unsigned long)CALLER);
+		quire_log(q, 3, "kunmap: frame %u is not mapped; caller 0x%lx", frame_to_pfn(q, f),
+			  (unsigned long)CALLER);
 		BUG();
 	}
 	if (--s->count == 0) {
@@ -225,8 +226,8 @@ void kunmap_local(struct quire *q, const void *addr)
 	depth = q->kmem.kmap_depth[ctx];
 	/* Mappings nest: only the newest may go. */
 	if (!depth || va != local_address(ctx, depth - 1)) {
-		quire_log(q, 3, "kunmap_local: 0x%lx is not the newest of %u mappings; caller 0x%lx", (unsigned long)va, depth,
-			  (unsigned long)CALLER);
+		quire_log(q, 3, "kunmap_local: 0x%lx is not the newest of %u mappings; caller 0x%lx", (unsigned long)va,
+			  depth, (unsigned long)CALLER);
 		BUG();
 	}
 	spin_lock(&q->lock);

@@ -1,9 +1,9 @@
 /*
  * kmalloc: memory by size.
  *
- * Thirteen size classes of slabs up to 8 KiB; what is larger takes whole blocks of the page allocator, whose head record is
- * marked with KMALLOC_LARGE in `mapping`, so that kfree() knows its own blocks from others'.  A class whose size is a
- * power of two aligns to its size, as Linux promises.
+ * Thirteen size classes of slabs up to 8 KiB; what is larger takes whole blocks of the page allocator, whose head
+ * record is marked with KMALLOC_LARGE in `mapping`, so that kfree() knows its own blocks from others'.  A class whose
+ * size is a power of two aligns to its size, as Linux promises.
  *
  * kfree() needs no size: the frame record of the object's page names the cache.  What the record does not know for a
  * slab or a marked block was never kmalloc's, and a slab address that is no object's start was made up; both are
@@ -16,9 +16,9 @@
 #define KMALLOC_LARGE 0x6b6d616c6c6f63ull
 
 /* Bytes of each class, as in Linux: powers of two, and 96 and 192. */
-static const u16 class_size[KMALLOC_CLASSES] = { 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192 };
+static const u16 class_size[KMALLOC_CLASSES] = {8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192};
 /* (size - 1) / 8 -> class, up to 192 bytes. */
-static const u8 small_class[24] = { 0, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6 };
+static const u8 small_class[24] = {0, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6};
 
 static inline unsigned size_class(size_t size)
 {

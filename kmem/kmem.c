@@ -1,6 +1,6 @@
 /*
- * kmem_init(): the allocators come up.  The two caches that every cache needs (for struct kmem_cache and for magazines) lie in
- * struct quire itself; they work without magazines of their own.
+ * kmem_init(): the allocators come up.  The two caches that every cache needs (for struct kmem_cache and for
+ * magazines) lie in struct quire itself; they work without magazines of their own.
  */
 #include "vmalloc.h"
 
@@ -23,8 +23,8 @@ int kmem_init(struct quire *q)
 
 	q->kmem.nr_slots = KMEM_OWN_SLOTS + q->cfg.nr_cpus;
 	q->kmem.secret = port_random(q);
-	q->kmem.debug_flags = (q->cfg.debug_poison ? SLAB_POISON | SLAB_RED_ZONE : 0) |
-			      (q->cfg.debug_owner ? SLAB_STORE_USER : 0);
+	q->kmem.debug_flags =
+		(q->cfg.debug_poison ? SLAB_POISON | SLAB_RED_ZONE : 0) | (q->cfg.debug_owner ? SLAB_STORE_USER : 0);
 	for (i = 0; i < QUIRE_MAX_CPUS; i++)
 		spin_lock_init(&q->kmem.cpu[i].lock, LOCK_RANK_CPU);
 	mutex_init(&q->kmem.reap_mutex);

@@ -1,7 +1,8 @@
 /*
- * Model test: random kmalloc, krealloc, kfree and cache operations against a flat map with one byte per 8 bytes of RAM that
- * says "taken".  Two live objects that overlap, an object outside RAM, a size that is too small: all meet the map at once.
- * QUIRE_SEED replays a run, QUIRE_OPS sets its length.  Then threads, with objects freed by others than their makers.
+ * Model test: random kmalloc, krealloc, kfree and cache operations against a flat map with one byte per 8 bytes of RAM
+ * that says "taken".  Two live objects that overlap, an object outside RAM, a size that is too small: all meet the map
+ * at once. QUIRE_SEED replays a run, QUIRE_OPS sets its length.  Then threads, with objects freed by others than their
+ * makers.
  */
 #include <pthread.h>
 #include "kmem_test.h"
@@ -12,7 +13,7 @@
 
 struct live {
 	u8 *p;
-	size_t size;   /* bytes that are marked */
+	size_t size; /* bytes that are marked */
 	struct kmem_cache *c;
 	u8 tag;
 };
@@ -20,12 +21,12 @@ struct live {
 struct model {
 	struct quire *q;
 	u64 seed;
-	u8 *taken;     /* one per 8 bytes of RAM */
+	u8 *taken; /* one per 8 bytes of RAM */
 	struct live live[LIVE_MAX];
 	unsigned n;
 	struct kmem_cache *caches[NR_CACHES];
 	bool constructed[NR_CACHES];
-	u64 frames;    /* in use before anything else */
+	u64 frames; /* in use before anything else */
 };
 
 static void model_ctor(void *p)
@@ -40,8 +41,9 @@ static void mark(struct model *m, const struct live *l, u8 from, u8 to)
 	assert_true(off + l->size <= MEMORY);
 	for (i = off / 8; i < (off + l->size + 7) / 8; i++) {
 		if (m->taken[i] != from)
-			fail_msg("object %p+%zu of %s: byte %lu is %s", (void *)l->p, l->size, l->c ? kmem_cache_size(l->c) ? "cache" : "" : "kmalloc",
-				 (unsigned long)i * 8, from ? "not taken" : "taken already");
+			fail_msg("object %p+%zu of %s: byte %lu is %s", (void *)l->p, l->size,
+				 l->c ? kmem_cache_size(l->c) ? "cache" : "" : "kmalloc", (unsigned long)i * 8,
+				 from ? "not taken" : "taken already");
 		m->taken[i] = to;
 	}
 }
@@ -50,7 +52,7 @@ static void add(struct model *m, void *p, size_t size, struct kmem_cache *c)
 {
 	struct live *l = &m->live[m->n++];
 
-	*l = (struct live){ .p = p, .size = size, .c = c, .tag = (u8)rnd(&m->seed) };
+	*l = (struct live){.p = p, .size = size, .c = c, .tag = (u8)rnd(&m->seed)};
 	mark(m, l, 0, 1);
 	fill_pattern(p, MIN(size, 4096), l->tag);
 }
@@ -165,20 +167,20 @@ static void step(struct model *m)
 
 static void model_begin(struct model *m, u64 seed)
 {
-	static const size_t size[NR_CACHES] = { 24, 56, 200, 1100, 20000 };
+	static const size_t size[NR_CACHES] = {24, 56, 200, 1100, 20000};
 	char name[32];
 	unsigned i;
 
 	memset(m, 0, sizeof(*m));
-	m->q = kmem_machine(&(struct sim_config){ .memory = MEMORY, .seed = seed, .nr_cpus = 2 });
+	m->q = kmem_machine(&(struct sim_config){.memory = MEMORY, .seed = seed, .nr_cpus = 2});
 	m->seed = seed | 1;
 	m->frames = kmem_frames_in_use(m->q);
 	m->taken = calloc(1, MEMORY / 8);
 	for (i = 0; i < NR_CACHES; i++) {
 		snprintf(name, sizeof(name), "model-%u", i);
 		m->constructed[i] = i == 1;
-		m->caches[i] = kmem_cache_create(m->q, name, size[i], i == 2 ? 64 : 0, i == 3 ? SLAB_RECLAIM_ACCOUNT : 0,
-						 i == 1 ? model_ctor : NULL);
+		m->caches[i] = kmem_cache_create(m->q, name, size[i], i == 2 ? 64 : 0,
+						 i == 3 ? SLAB_RECLAIM_ACCOUNT : 0, i == 1 ? model_ctor : NULL);
 	}
 }
 
@@ -237,7 +239,7 @@ static void test_same_seed_same_slabinfo(void **state)
 
 	for (run = 0; run < 2; run++) {
 		model_begin(&m, 77);
-			for (i = 0; i < 50000; i++)
+		for (i = 0; i < 50000; i++)
 			step(&m);
 		text[run] = slabinfo(m.q);
 		model_end(&m);
@@ -268,7 +270,8 @@ static void worker(struct quire *q, unsigned i, void *arg)
 	for (n = 0; n < ops; n++) {
 		unsigned at = rnd(&seed) % SHELF;
 		bool slab = at % 2;
-		void *p = slab ? kmem_cache_alloc(q, s->c, GFP_NOWAIT) : kmalloc(q, 8u << rnd(&seed) % 8, GFP_NOWAIT), *old;
+		void *p = slab ? kmem_cache_alloc(q, s->c, GFP_NOWAIT) : kmalloc(q, 8u << rnd(&seed) % 8, GFP_NOWAIT),
+		     *old;
 
 		if (p)
 			memset(p, (int)at, 8);
@@ -289,12 +292,12 @@ static void worker(struct quire *q, unsigned i, void *arg)
 
 static void test_threads(void **state)
 {
-	static const unsigned threads[] = { 2, 4, 8, 20 };
+	static const unsigned threads[] = {2, 4, 8, 20};
 	unsigned t, i;
 
 	for (t = 0; t < ARRAY_SIZE(threads); t++) {
-		struct quire *q = kmem_machine(&(struct sim_config){ .memory = MEMORY, .nr_cpus = 4 });
-		struct shelf s = { .lock = PTHREAD_MUTEX_INITIALIZER, .seed = sim_seed(9) };
+		struct quire *q = kmem_machine(&(struct sim_config){.memory = MEMORY, .nr_cpus = 4});
+		struct shelf s = {.lock = PTHREAD_MUTEX_INITIALIZER, .seed = sim_seed(9)};
 
 		s.c = kmem_cache_create(q, "shelf", 120, 0, 0, NULL);
 		sim_run(q, threads[t], worker, &s);

@@ -136,7 +136,8 @@ static void test_destroy_busy(void **state)
 	kmem_cache_free(q, c, a);
 	assert_int_equal(kmem_cache_live_objects(q, c), 1);
 	assert_int_equal(kmem_cache_destroy(q, c), -EBUSY);
-	assert_non_null(strstr(whole_log(q), "kmem_cache_destroy dentry: Slab cache still has objects when called from 0x"));
+	assert_non_null(
+		strstr(whole_log(q), "kmem_cache_destroy dentry: Slab cache still has objects when called from 0x"));
 	assert_non_null(strstr(whole_log(q), "Objects remaining"));
 	a = kmem_cache_alloc(q, c, GFP_KERNEL); /* nothing changed */
 	assert_non_null(a);
@@ -224,7 +225,7 @@ static void slot_user(struct quire *q, unsigned i, void *arg)
 
 static void test_many_contexts(void **state)
 {
-	struct quire *q = kmem_machine(&(struct sim_config){ .nr_cpus = 3 });
+	struct quire *q = kmem_machine(&(struct sim_config){.nr_cpus = 3});
 	struct kmem_cache *c = kmem_cache_create(q, "many", 48, 0, 0, NULL);
 
 	sim_run(q, 24, slot_user, c);
@@ -368,7 +369,7 @@ static void write_after_free_link(void *arg)
 static void expect(u32 flags, void (*crime)(void *), const char *cache, const char *words)
 {
 	struct quire *q = kmem_machine(NULL);
-	struct crime k = { .q = q };
+	struct crime k = {.q = q};
 	char addr[32];
 
 	k.c = kmem_cache_create(q, "victim", 100, 0, flags, NULL);
@@ -416,7 +417,7 @@ static void test_debug_mode(void **state)
 static void test_broken_free_list(void **state)
 {
 	struct quire *q = kmem_machine(NULL);
-	struct crime k = { .q = q, .c = kmem_cache_create(q, "victim", 100, 0, 0, NULL) };
+	struct crime k = {.q = q, .c = kmem_cache_create(q, "victim", 100, 0, 0, NULL)};
 
 	k.obj = kmem_cache_alloc(q, k.c, GFP_KERNEL);
 	k.obj2 = kmem_cache_alloc(q, k.c, GFP_KERNEL);
@@ -428,9 +429,9 @@ static void test_broken_free_list(void **state)
 /* cfg.debug_*: every cache is in debug mode, and ordinary use raises no alarm. */
 static void test_debug_machine(void **state)
 {
-	struct quire *q = kmem_machine(&(struct sim_config){ .debug_poison = true, .debug_owner = true });
+	struct quire *q = kmem_machine(&(struct sim_config){.debug_poison = true, .debug_owner = true});
 	u64 seed = sim_seed(5);
-	void *p[100] = { 0 };
+	void *p[100] = {0};
 	unsigned i;
 
 	assert_int_equal(q->kmem.kmalloc[0][3]->flags & ALL_DEBUG, ALL_DEBUG);
@@ -452,7 +453,7 @@ static void test_debug_machine(void **state)
 static bool scenario(struct quire *q)
 {
 	struct kmem_cache *c = kmem_cache_create(q, "sweep", 300, 0, 0, NULL);
-	void *p[80] = { 0 };
+	void *p[80] = {0};
 	bool ok = c != NULL;
 	unsigned i;
 
@@ -502,7 +503,7 @@ static void test_failure_sweep(void **state)
 /* Out of memory for real: NULL, no crash, and everything comes back. */
 static void test_exhaustion(void **state)
 {
-	struct quire *q = kmem_machine(&(struct sim_config){ .memory = 8 << 20 });
+	struct quire *q = kmem_machine(&(struct sim_config){.memory = 8 << 20});
 	u64 before = kmem_frames_in_use(q);
 	void **list = NULL, **p;
 	u64 n = 0;
@@ -526,14 +527,22 @@ static void test_exhaustion(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_size),      cmocka_unit_test(test_corners),
-		cmocka_unit_test(test_krealloc),        cmocka_unit_test(test_constructor),
-		cmocka_unit_test(test_alignment),       cmocka_unit_test(test_destroy_busy),
-		cmocka_unit_test(test_shrink),          cmocka_unit_test(test_bulk),
-		cmocka_unit_test(test_inside_transaction), cmocka_unit_test(test_many_contexts),
-		cmocka_unit_test(test_bad_input),       cmocka_unit_test(test_debug_mode),
-		cmocka_unit_test(test_broken_free_list), cmocka_unit_test(test_debug_machine),
-		cmocka_unit_test(test_failure_sweep),   cmocka_unit_test(test_exhaustion),
+		cmocka_unit_test(test_every_size),
+		cmocka_unit_test(test_corners),
+		cmocka_unit_test(test_krealloc),
+		cmocka_unit_test(test_constructor),
+		cmocka_unit_test(test_alignment),
+		cmocka_unit_test(test_destroy_busy),
+		cmocka_unit_test(test_shrink),
+		cmocka_unit_test(test_bulk),
+		cmocka_unit_test(test_inside_transaction),
+		cmocka_unit_test(test_many_contexts),
+		cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_debug_mode),
+		cmocka_unit_test(test_broken_free_list),
+		cmocka_unit_test(test_debug_machine),
+		cmocka_unit_test(test_failure_sweep),
+		cmocka_unit_test(test_exhaustion),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

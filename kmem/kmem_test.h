@@ -1,4 +1,5 @@
-/* What the tests of kmem/ share: a machine with frames and allocators only, random numbers, a few bytes to tell objects apart. */
+/* What the tests of kmem/ share: a machine with frames and allocators only, random numbers, a few bytes to tell
+ * objects apart. */
 #ifndef QUIRE_KMEM_TEST_H
 #define QUIRE_KMEM_TEST_H
 #include <setjmp.h>

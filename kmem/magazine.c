@@ -3,14 +3,14 @@
  *
  *	slot: [loaded][prev]  <-- whole magazines, under q->lock -->  depot  <-- objects -->  slabs
  *
- * An allocation pops from the loaded magazine, a free pushes onto it; if that is empty (full), the previous one takes its
- * place; only if that does not help either, a whole magazine is exchanged with the cache's depot, so that q->lock is
- * taken once in MAGAZINE_MAX calls whatever the pattern.
+ * An allocation pops from the loaded magazine, a free pushes onto it; if that is empty (full), the previous one takes
+ * its place; only if that does not help either, a whole magazine is exchanged with the cache's depot, so that q->lock
+ * is taken once in MAGAZINE_MAX calls whatever the pattern.
  *
  * A slot is owned, not locked: contexts with ids 1..KMEM_OWN_SLOTS have one each.  A push or a pop becomes visible by
- * one store (of n), so a context that dies at any instruction outside a transaction leaves a valid magazine behind, which the
- * next context with its id inherits; inside a transaction the stores are logged and undone.  Magazines change places
- * under q->lock only, hence inside a transaction.  All other contexts use
+ * one store (of n), so a context that dies at any instruction outside a transaction leaves a valid magazine behind,
+ * which the next context with its id inherits; inside a transaction the stores are logged and undone.  Magazines
+ * change places under q->lock only, hence inside a transaction.  All other contexts use
  * the slot of a CPU under its trylock; if every try fails they go straight to the slabs.
  *
  * Invariants: depot magazines are full; spare ones are empty.
@@ -167,9 +167,9 @@ static void *alloc_locked(struct quire *q, struct kmem_cache *c, struct kmem_slo
 }
 
 /*
- * Slabs are made inside a transaction, where nothing reclaims.  So when memory is short, outside any transaction, the page
- * allocator is asked for a block as a reclaiming caller, the block is given back, and the transaction is tried again: a
- * context that dies on the way has lost nothing.
+ * Slabs are made inside a transaction, where nothing reclaims.  So when memory is short, outside any transaction, the
+ * page allocator is asked for a block as a reclaiming caller, the block is given back, and the transaction is tried
+ * again: a context that dies on the way has lost nothing.
  */
 static bool make_room(struct quire *q, struct kmem_cache *c, gfp_t gfp)
 {
@@ -208,7 +208,9 @@ static void *alloc_object(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 
 			break;
 	}
 	if (!(gfp & __GFP_NOWARN))
-		quire_log(q, 4, "SLUB: Unable to allocate memory on node -1, gfp=0x%x, cache: %s, object size: %u, order: %u, caller 0x%lx",
+		quire_log(q, 4,
+			  "SLUB: Unable to allocate memory on node -1, gfp=0x%x, cache: %s, object size: %u, order: "
+			  "%u, caller 0x%lx",
 			  gfp, c->name, c->object_size, c->order, caller);
 	return NULL;
 }

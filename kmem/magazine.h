@@ -1,6 +1,6 @@
 /*
- * The fast path of every slab allocation: one look at the loaded magazine of the context's own slot.  No lock, no call, no
- * loop; whatever does not fit goes to magazine.c, where the design is explained.
+ * The fast path of every slab allocation: one look at the loaded magazine of the context's own slot.  No lock, no
+ * call, no loop; whatever does not fit goes to magazine.c, where the design is explained.
  */
 #ifndef QUIRE_KMEM_MAGAZINE_H
 #define QUIRE_KMEM_MAGAZINE_H
@@ -58,7 +58,8 @@ static inline void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp
 	return unlikely(gfp & __GFP_ZERO) ? zero_object(c, obj) : obj;
 }
 
-static inline void check_not_cached(struct quire *q, struct kmem_cache *c, const struct kmem_slot *s, void *obj, u64 caller)
+static inline void check_not_cached(struct quire *q, struct kmem_cache *c, const struct kmem_slot *s, void *obj,
+				    u64 caller)
 {
 #ifdef QUIRE_DEBUG
 	bool cached = slot_has_object(s, obj);

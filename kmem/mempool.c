@@ -15,15 +15,15 @@
 #define POOL_WAIT_NS 5000000000ull
 
 struct mempool {
-	mempool_alloc_t alloc;   /* immutable, as are free and pool_data */
+	mempool_alloc_t alloc; /* immutable, as are free and pool_data */
 	mempool_free_t free;
 	void *pool_data;
 	/* q->lock: */
-	void **elements;         /* room for min_nr */
+	void **elements; /* room for min_nr */
 	int min_nr, curr_nr;
-	u32 seq;                 /* counts elements put back; sleepers wait on it */
+	u32 seq; /* counts elements put back; sleepers wait on it */
 	u32 waiters;
-	u64 caller;              /* who created it; for reports; immutable */
+	u64 caller; /* who created it; for reports; immutable */
 };
 
 /* ---- elements ---- */
@@ -60,7 +60,8 @@ static bool pool_put(struct quire *q, mempool_t *pool, void *element)
 	return put;
 }
 
-/* One element at a time and without the lock, because the allocator behind may wait; somebody else may fill meanwhile. */
+/* One element at a time and without the lock, because the allocator behind may wait; somebody else may fill meanwhile.
+ * */
 static bool pool_fill(struct quire *q, mempool_t *pool, gfp_t gfp)
 {
 	for (;;) {
@@ -91,7 +92,8 @@ static void pool_empty(struct quire *q, mempool_t *pool)
 
 /* ---- life ---- */
 
-static mempool_t *pool_new(struct quire *q, int min_nr, mempool_alloc_t alloc, mempool_free_t free, void *data, u64 caller)
+static mempool_t *pool_new(struct quire *q, int min_nr, mempool_alloc_t alloc, mempool_free_t free, void *data,
+			   u64 caller)
 {
 	mempool_t *pool;
 
@@ -171,7 +173,9 @@ void mempool_destroy(struct quire *q, mempool_t *pool)
 		return;
 	/* Elements that are still out can no longer find their pool: the pool's promise to somebody is being broken. */
 	if (pool->curr_nr < pool->min_nr || pool->waiters) {
-		quire_log(q, 3, "mempool_destroy: %d of %d elements are still out, %u waiting; pool created by 0x%lx, destroyed by 0x%lx",
+		quire_log(q, 3,
+			  "mempool_destroy: %d of %d elements are still out, %u waiting; pool created by 0x%lx, "
+			  "destroyed by 0x%lx",
 			  pool->min_nr - pool->curr_nr, pool->min_nr, pool->waiters, (unsigned long)pool->caller,
 			  (unsigned long)CALLER);
 		BUG();
@@ -242,7 +246,8 @@ int mempool_resize(struct quire *q, mempool_t *pool, int new_min_nr)
 
 /* ---- allocation ---- */
 
-/* waiters is raised first: a pool_put() after that wakes us, one before has changed seq and port_wait() returns at once. */
+/* waiters is raised first: a pool_put() after that wakes us, one before has changed seq and port_wait() returns at
+ * once. */
 static void pool_sleep(struct quire *q, mempool_t *pool, u32 seq)
 {
 	spin_lock(&q->lock);

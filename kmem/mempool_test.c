@@ -93,8 +93,8 @@ static void test_blocking_never_fails(void **state)
 	u64 seed;
 
 	for (seed = 1; seed < 20; seed++) {
-		struct quire *q = kmem_machine(&(struct sim_config){ .sched = SIM_SCHED_ONE, .seed = seed });
-		struct blocked b = { .pool = mempool_create_kmalloc_pool(q, N, 100) };
+		struct quire *q = kmem_machine(&(struct sim_config){.sched = SIM_SCHED_ONE, .seed = seed});
+		struct blocked b = {.pool = mempool_create_kmalloc_pool(q, N, 100)};
 		unsigned i;
 
 		sim_fail_from(q, SIM_FAIL_MEMORY, 1);
@@ -204,7 +204,7 @@ static void test_threads(void **state)
 	unsigned threads;
 
 	for (threads = 2; threads <= 8; threads *= 2) {
-		struct quire *q = kmem_machine(&(struct sim_config){ .nr_cpus = 4, .real_clock = true });
+		struct quire *q = kmem_machine(&(struct sim_config){.nr_cpus = 4, .real_clock = true});
 		mempool_t *pool = mempool_create_kmalloc_pool(q, 2, 40);
 
 		sim_fail_from(q, SIM_FAIL_MEMORY, 1);
@@ -220,9 +220,12 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_promise),         cmocka_unit_test(test_no_waiting_in_a_transaction),
-		cmocka_unit_test(test_blocking_never_fails), cmocka_unit_test(test_resize),
-		cmocka_unit_test(test_create_fails_cleanly), cmocka_unit_test(test_destroy_busy),
+		cmocka_unit_test(test_promise),
+		cmocka_unit_test(test_no_waiting_in_a_transaction),
+		cmocka_unit_test(test_blocking_never_fails),
+		cmocka_unit_test(test_resize),
+		cmocka_unit_test(test_create_fails_cleanly),
+		cmocka_unit_test(test_destroy_busy),
 		cmocka_unit_test(test_threads),
 	};
 

@@ -1,12 +1,12 @@
 /*
  * Slabs: blocks of frames cut into objects of one cache.
  *
- * A slab's metadata are its frame record: `mapping` the cache, `private` four counts (slab.h).  Nothing in a new slab is
- * written until its objects are handed out: the free list starts empty and `fresh` counts up through the virgin objects,
- * so that making a slab costs the undo log a dozen entries, whatever the slab's size.  A freed object goes on the
- * slab's free list: the word at c->link then holds the next object's number and, above 16 bits, a mark made of the object's
- * address and the machine's secret.  The mark is cleared when the object leaves the list, so an object that carries it
- * when freed was very probably freed before, and the list itself decides.
+ * A slab's metadata are its frame record: `mapping` the cache, `private` four counts (slab.h).  Nothing in a new slab
+ * is written until its objects are handed out: the free list starts empty and `fresh` counts up through the virgin
+ * objects, so that making a slab costs the undo log a dozen entries, whatever the slab's size.  A freed object goes on
+ * the slab's free list: the word at c->link then holds the next object's number and, above 16 bits, a mark made of the
+ * object's address and the machine's secret.  The mark is cleared when the object leaves the list, so an object that
+ * carries it when freed was very probably freed before, and the list itself decides.
  *
  * Which list a slab is on follows from its counts; partial slabs are used oldest first, so that young ones can drain.
  *
@@ -32,7 +32,8 @@ static struct frame_list *list_for(struct kmem_cache *c, u32 inuse, u32 objects)
 	return inuse == 0 ? &c->empty : inuse == objects ? &c->full : &c->partial;
 }
 
-/* At the tail: partial slabs are taken from the front, so a slab that was just freed into has the longest time to drain. */
+/* At the tail: partial slabs are taken from the front, so a slab that was just freed into has the longest time to
+ * drain. */
 static void move_list(struct quire *q, struct kmem_cache *c, struct frame *s, u32 old_inuse, u32 inuse, u32 objects)
 {
 	struct frame_list *from = list_for(c, old_inuse, objects), *to = list_for(c, inuse, objects);

@@ -2,7 +2,8 @@
  * What the files of kmem/ share, by owning file.
  *
  * Words: a *slab* is a block of 2^order frames cut into objects of one cache; its frame record is its only metadata.
- * A *magazine* is a stack of free objects outside their slabs; a *depot* is a cache's list of full magazines.  An object is
+ * A *magazine* is a stack of free objects outside their slabs; a *depot* is a cache's list of full magazines.  An
+ * object is
  *	free      on its slab's free list, or above the slab's `fresh` mark (never handed out, never written)
  *	cached    in a magazine
  *	live      with its user
@@ -21,24 +22,31 @@
 #define CALLER ((u64)(uintptr_t)__builtin_return_address(0))
 
 /* frame.private of a slab: four 16-bit counts in one word, so that a change is one store. */
-#define SLAB_FREE_SHIFT 0    /* index + 1 of the first object of the free list; 0 = none */
+#define SLAB_FREE_SHIFT 0 /* index + 1 of the first object of the free list; 0 = none */
 #define SLAB_INUSE_SHIFT 16
-#define SLAB_FRESH_SHIFT 32  /* objects from this index on were never handed out */
+#define SLAB_FRESH_SHIFT 32 /* objects from this index on were never handed out */
 #define SLAB_OBJECTS_SHIFT 48
-static inline u32 slab_get(const struct frame *s, unsigned shift) { return (u32)(s->private >> shift) & 0xffff; }
+static inline u32 slab_get(const struct frame *s, unsigned shift)
+{
+	return (u32)(s->private >> shift) & 0xffff;
+}
 static inline u64 slab_word(u32 head, u32 inuse, u32 fresh, u32 objects)
 {
 	return (u64)head << SLAB_FREE_SHIFT | (u64)inuse << SLAB_INUSE_SHIFT | (u64)fresh << SLAB_FRESH_SHIFT |
 	       (u64)objects << SLAB_OBJECTS_SHIFT;
 }
-static inline struct kmem_cache *slab_cache(const struct frame *s) { return (void *)(uintptr_t)s->mapping; }
+static inline struct kmem_cache *slab_cache(const struct frame *s)
+{
+	return (void *)(uintptr_t)s->mapping;
+}
 
 /* Inline twins of phys/frame.c for the hot paths: slabs always lie in the direct map. */
 static inline char *slab_base(const struct quire *q, const struct frame *s)
 {
 	return (char *)q->cfg.direct_map + ((u64)(s - q->cfg.mem_map) << PAGE_SHIFT);
 }
-/* The head record of the block that contains p and p's offset in the block; NULL if p is no address of this machine's RAM. */
+/* The head record of the block that contains p and p's offset in the block; NULL if p is no address of this machine's
+ * RAM. */
 static inline struct frame *kmem_locate(const struct quire *q, const void *p, u64 *off)
 {
 	u64 at = (u64)(uintptr_t)p - (u64)(uintptr_t)q->cfg.direct_map;
@@ -61,7 +69,10 @@ static inline struct frame *kmem_frame(const struct quire *q, const void *p)
 	return kmem_locate(q, p, &off);
 }
 /* Number of the object that contains byte off of a slab. */
-static inline u32 obj_index(const struct kmem_cache *c, u64 off) { return (u32)(off * c->reciprocal >> 40); }
+static inline u32 obj_index(const struct kmem_cache *c, u64 off)
+{
+	return (u32)(off * c->reciprocal >> 40);
+}
 static inline void *obj_at(const struct quire *q, const struct kmem_cache *c, const struct frame *s, u32 i)
 {
 	return slab_base(q, s) + c->left + (u64)i * c->size;
@@ -83,8 +94,8 @@ void magazine_drain(struct quire *q, struct kmem_cache *c, bool all);
 u64 magazine_count_locked(struct quire *q, struct kmem_cache *c, bool slots);
 
 /* ---- cache.c ---- */
-struct kmem_cache *cache_setup(struct quire *q, struct kmem_cache *c, const char *name, size_t size, size_t align, u32 flags,
-			       void (*ctor)(void *));
+struct kmem_cache *cache_setup(struct quire *q, struct kmem_cache *c, const char *name, size_t size, size_t align,
+			       u32 flags, void (*ctor)(void *));
 
 void cache_link_locked(struct quire *q, struct kmem_cache *c);
 
@@ -97,7 +108,7 @@ struct track {
 	u64 caller; /* address in the code; 0 = never */
 	u64 when;   /* ns of port_clock_ns() */
 	u32 cpu;
-	u32 ctx;    /* context id */
+	u32 ctx; /* context id */
 };
 void debug_fresh_object(struct kmem_cache *c, void *obj);
 void debug_object_alloc(struct quire *q, struct kmem_cache *c, struct frame *s, void *obj, u64 caller);

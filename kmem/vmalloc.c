@@ -6,8 +6,9 @@
  *	purge     one flush for all lazy areas -> frames and addresses given back, empty tables too
  *	vunmap    unmapped and flushed at once, because the frames are the caller's and may be reused at once
  *
- * An area is [start, end) with one unmapped guard page at its end, so that running over it faults.  Entries of the range tree
- * are disjoint, so two areas never share a page.  A machine maps no more lazy pages than LAZY_FRACTION of memory.
+ * An area is [start, end) with one unmapped guard page at its end, so that running over it faults.  Entries of the
+ * range tree are disjoint, so two areas never share a page.  A machine maps no more lazy pages than LAZY_FRACTION of
+ * memory.
  *
  * Locks: the tree of areas, the tables, the counters: q->lock.  An area that is not `ready` belongs to whoever makes or
  * frees it.  All loops over pages commit in pieces.
@@ -28,7 +29,7 @@ u64 kernel_pgd(struct quire *q)
 
 struct pgtable kernel_pgtable(struct quire *q)
 {
-	return (struct pgtable){ .q = q, .pgd = &q->kmem.kernel_pgd, .bytes = &q->kmem.kernel_pgtable_bytes };
+	return (struct pgtable){.q = q, .pgd = &q->kmem.kernel_pgd, .bytes = &q->kmem.kernel_pgtable_bytes};
 }
 
 /* Room for a table or a tree node, which are made inside transactions; see make_room() in magazine.c. */
@@ -120,13 +121,15 @@ static void area_set_ready(struct quire *q, struct vmap_area *a)
 
 /* ---- mapping ---- */
 
-/* The slot for addr: the one behind prev if that lies in the same table, else by a walk.  NULL: no memory for a table. */
+/* The slot for addr: the one behind prev if that lies in the same table, else by a walk.  NULL: no memory for a table.
+ * */
 static pte_t *next_slot(const struct pgtable *pt, pte_t *prev, u64 addr)
 {
 	return prev && addr % PMD_SIZE ? prev + 1 : pgtable_alloc(pt, addr, PT_LAST_LEVEL);
 }
 
-/* Maps up to n frames behind those the area has; returns how many.  Fewer: no memory for a table, or the transaction ended. */
+/* Maps up to n frames behind those the area has; returns how many.  Fewer: no memory for a table, or the transaction
+ * ended. */
 static unsigned map_some(struct quire *q, struct vmap_area *a, struct frame **frames, unsigned n, u64 prot)
 {
 	u64 addr = kernel_offset(a->node.start) + (u64)a->nr_pages * PAGE_SIZE;
@@ -256,7 +259,7 @@ static u64 area_release(struct quire *q, struct vmap_area *a)
 
 u64 vm_unmap_aliases(struct quire *q)
 {
-	struct frame_list tables = { 0 };
+	struct frame_list tables = {0};
 	struct vmap_area *list, *a;
 	u64 start = ~0ull, end = 0, freed = 0;
 
@@ -310,7 +313,8 @@ static void area_make_lazy(struct quire *q, struct vmap_area *a)
 static void *vmalloc_failed(struct quire *q, size_t size, gfp_t gfp, const char *why, u64 caller)
 {
 	if (!(gfp & __GFP_NOWARN))
-		quire_log(q, 4, "vmalloc error: size %lu, %s; caller 0x%lx", (unsigned long)size, why, (unsigned long)caller);
+		quire_log(q, 4, "vmalloc error: size %lu, %s; caller 0x%lx", (unsigned long)size, why,
+			  (unsigned long)caller);
 	return NULL;
 }
 
@@ -393,7 +397,7 @@ void *vmap(struct quire *q, struct frame **frames, unsigned count, u64 prot)
 
 void vunmap(struct quire *q, const void *addr)
 {
-	struct frame_list tables = { 0 };
+	struct frame_list tables = {0};
 	struct vmap_area *a;
 
 	if (!addr)

@@ -11,7 +11,10 @@
 /* ---- vmalloc.c ---- */
 struct pgtable kernel_pgtable(struct quire *q); /* the kernel half; under q->lock */
 /* The walker counts addresses from 0 in either half. */
-static inline u64 kernel_offset(u64 addr) { return addr & (BIT(VA_BITS) - 1); }
+static inline u64 kernel_offset(u64 addr)
+{
+	return addr & (BIT(VA_BITS) - 1);
+}
 
 /* ---- highmem.c ---- */
 /* Makes the tables of the fixed mappings, if the machine has HighMem.  0 or -ENOMEM. */

@@ -3,7 +3,10 @@
 #include <port/sim/mmu.h>
 #include "vmalloc.h"
 
-static const struct zone_layout classic = { .name = "32", .dma_end = 16 << 20, .lowmem_end = 48 << 20, .pae_32bit = true };
+static const struct zone_layout classic = {.name = "32",
+					   .dma_end = 16 << 20,
+					   .lowmem_end = 48 << 20,
+					   .pae_32bit = true};
 
 /* Frames in use, the kernel's root table and the like counted already. */
 static u64 baseline(struct quire *q)
@@ -95,7 +98,7 @@ static void test_contiguous(void **state)
 /* Freed areas wait; one flush frees them all; stale translations never outlive it. */
 static void test_lazy_purge(void **state)
 {
-	struct quire *q = kmem_machine(&(struct sim_config){ .check_reuse = true });
+	struct quire *q = kmem_machine(&(struct sim_config){.check_reuse = true});
 	u64 free_before;
 	u8 *p[20];
 	unsigned i;
@@ -217,15 +220,15 @@ static void test_bad_input(void **state)
 		void (*fn)(void *);
 		const char *words;
 	} list[] = {
-		{ vfree_twice, "Trying to vfree() nonexistent vm area 0x" },
-		{ vfree_middle, "Trying to vfree() nonexistent vm area 0x" },
-		{ vunmap_of_vmalloc, "Trying to vunmap() nonexistent vm area 0x" },
-		{ touch_freed, NULL },
+		{vfree_twice, "Trying to vfree() nonexistent vm area 0x"},
+		{vfree_middle, "Trying to vfree() nonexistent vm area 0x"},
+		{vunmap_of_vmalloc, "Trying to vunmap() nonexistent vm area 0x"},
+		{touch_freed, NULL},
 	};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(list); i++) {
-		struct crime k = { .q = kmem_machine(NULL) };
+		struct crime k = {.q = kmem_machine(NULL)};
 
 		k.p = vmalloc(k.q, 4 * PAGE_SIZE);
 		assert_non_null(sim_expect_panic(list[i].fn, &k));
@@ -250,10 +253,10 @@ static void check_area(struct quire *q, const struct area *a, u64 page)
 
 static void test_model(void **state)
 {
-	struct quire *q = kmem_machine(&(struct sim_config){ .check_reuse = true, .break_percent = 10, .nr_cpus = 2 });
+	struct quire *q = kmem_machine(&(struct sim_config){.check_reuse = true, .break_percent = 10, .nr_cpus = 2});
 	u64 before = baseline(q), seed = sim_seed(3) | 1, i, j, n;
 	const char *ops = getenv("QUIRE_OPS");
-	struct area live[60] = { 0 };
+	struct area live[60] = {0};
 
 	n = ops ? strtoull(ops, NULL, 0) : 20000;
 	for (i = 0; i < n; i++) {
@@ -292,7 +295,7 @@ static void test_model(void **state)
 static void vmalloc_thread(struct quire *q, unsigned t, void *arg)
 {
 	u64 seed = t * 77 + 1, i;
-	void *p[8] = { 0 };
+	void *p[8] = {0};
 
 	for (i = 0; i < 2000; i++) {
 		unsigned j = rnd(&seed) % 8;
@@ -307,7 +310,7 @@ static void vmalloc_thread(struct quire *q, unsigned t, void *arg)
 
 static void test_threads(void **state)
 {
-	struct quire *q = kmem_machine(&(struct sim_config){ .nr_cpus = 4 });
+	struct quire *q = kmem_machine(&(struct sim_config){.nr_cpus = 4});
 	u64 before = baseline(q);
 
 	sim_run(q, 4, vmalloc_thread, NULL);
@@ -385,7 +388,7 @@ static void touch_unmapped(void *arg)
 
 static void test_kmap(void **state)
 {
-	struct quire *q = highmem_machine((struct sim_config){ .check_reuse = true });
+	struct quire *q = highmem_machine((struct sim_config){.check_reuse = true});
 	struct frame *f = high_frame(q), *low = alloc_page(q, GFP_KERNEL);
 	u8 *a, *b;
 
@@ -417,7 +420,7 @@ static void test_kmap(void **state)
 
 static void test_kmap_local_nests(void **state)
 {
-	struct quire *q = highmem_machine((struct sim_config){ 0 });
+	struct quire *q = highmem_machine((struct sim_config){0});
 	struct frame *f[KM_MAX_IDX];
 	void *va[KM_MAX_IDX];
 	unsigned i;
@@ -456,11 +459,11 @@ static void kunmap_unmapped(void *arg)
 
 static void test_highmem_bad_input(void **state)
 {
-	static void (*const crimes[])(void *) = { touch_unmapped, kunmap_local_wrong_order, kunmap_unmapped };
+	static void (*const crimes[])(void *) = {touch_unmapped, kunmap_local_wrong_order, kunmap_unmapped};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(crimes); i++) {
-		struct crime k = { .q = highmem_machine((struct sim_config){ 0 }) };
+		struct crime k = {.q = highmem_machine((struct sim_config){0})};
 
 		assert_non_null(sim_expect_panic(crimes[i], &k));
 		sim_machine_free(k.q);
@@ -489,9 +492,10 @@ static void kmap_thread(struct quire *q, unsigned t, void *arg)
 
 static void test_kmap_waits(void **state)
 {
-	struct quire *q = highmem_machine((struct sim_config){ .nr_cpus = 4 });
+	struct quire *q = highmem_machine((struct sim_config){.nr_cpus = 4});
 
-	/* 8 threads of at most 99 want up to 792 of 512 slots; each frees all after all, so leave room for no deadlock. */
+	/* 8 threads of at most 99 want up to 792 of 512 slots; each frees all after all, so leave room for no
+	 * deadlock. */
 	sim_run(q, 5, kmap_thread, NULL);
 	assert_int_equal(q->kmem.pkmap_users, 0);
 	assert_int_equal(q->kmem.pkmap_waiters, 0);
@@ -523,7 +527,7 @@ static void one_waiter(struct quire *q, unsigned t, void *arg)
 
 static void test_kmap_area_full(void **state)
 {
-	struct quire *q = highmem_machine((struct sim_config){ .sched = SIM_SCHED_ONE });
+	struct quire *q = highmem_machine((struct sim_config){.sched = SIM_SCHED_ONE});
 	static struct waiter_plan w;
 	unsigned i;
 
@@ -540,7 +544,7 @@ static void test_kmap_area_full(void **state)
 
 static void test_fixmap(void **state)
 {
-	struct quire *q = kmem_machine(&(struct sim_config){ .check_law1 = true });
+	struct quire *q = kmem_machine(&(struct sim_config){.check_law1 = true});
 	struct frame *f = alloc_page(q, GFP_KERNEL), *g = alloc_page(q, GFP_KERNEL);
 	void *va = (void *)(uintptr_t)fix_to_virt(3);
 
@@ -560,13 +564,20 @@ static void test_fixmap(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_contiguous),     cmocka_unit_test(test_lazy_purge),
-		cmocka_unit_test(test_vmap),           cmocka_unit_test(test_kvmalloc_and_limits),
-		cmocka_unit_test(test_bad_input),      cmocka_unit_test(test_model),
-		cmocka_unit_test(test_threads),        cmocka_unit_test(test_failure_sweep),
-		cmocka_unit_test(test_kmap),           cmocka_unit_test(test_kmap_local_nests),
-		cmocka_unit_test(test_highmem_bad_input), cmocka_unit_test(test_kmap_waits),
-		cmocka_unit_test(test_kmap_area_full), cmocka_unit_test(test_fixmap),
+		cmocka_unit_test(test_contiguous),
+		cmocka_unit_test(test_lazy_purge),
+		cmocka_unit_test(test_vmap),
+		cmocka_unit_test(test_kvmalloc_and_limits),
+		cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_model),
+		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_failure_sweep),
+		cmocka_unit_test(test_kmap),
+		cmocka_unit_test(test_kmap_local_nests),
+		cmocka_unit_test(test_highmem_bad_input),
+		cmocka_unit_test(test_kmap_waits),
+		cmocka_unit_test(test_kmap_area_full),
+		cmocka_unit_test(test_fixmap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

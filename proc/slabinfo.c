@@ -1,8 +1,9 @@
 /*
- * /proc/slabinfo, version 2.1: the format of Linux's mm/slab_common.c as slabinfo(5) describes it and libproc2 parses it.
+ * /proc/slabinfo, version 2.1: the format of Linux's mm/slab_common.c as slabinfo(5) describes it and libproc2 parses
+ * it.
  *
- * <objsize> is the distance between objects, and <active_slabs> equals <num_slabs>, as with SLUB.  Objects in the slots of
- * contexts count as active, as SLUB counts those of its CPU slabs; objects in depots do not.
+ * <objsize> is the distance between objects, and <active_slabs> equals <num_slabs>, as with SLUB.  Objects in the
+ * slots of contexts count as active, as SLUB counts those of its CPU slabs; objects in depots do not.
  *
  * Locks: takes q->lock for one cache at a time; reap_mutex keeps caches from disappearing in between.
  */
@@ -26,7 +27,8 @@ void proc_slabinfo(struct quire *q, struct fmt_buf *out)
 	const struct kmem_cache *c;
 
 	fmt_printf(out, "slabinfo - version: 2.1\n");
-	fmt_printf(out, "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> "
+	fmt_printf(out, "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables "
+			"<limit> "
 			"<batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n");
 	mutex_lock(&q->kmem.reap_mutex);
 	spin_lock(&q->lock);

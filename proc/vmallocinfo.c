@@ -1,8 +1,8 @@
 /*
  * /proc/vmallocinfo: one line an area, in the order of addresses, in the format of Linux's mm/vmalloc.c.
  *
- * Sizes include the guard page.  Linux hashes the addresses and names the caller by symbol; here addresses are plain and
- * the caller is the address in the code, as Linux prints it where it knows no symbol.  Areas that are freed but not
+ * Sizes include the guard page.  Linux hashes the addresses and names the caller by symbol; here addresses are plain
+ * and the caller is the address in the code, as Linux prints it where it knows no symbol.  Areas that are freed but not
  * yet purged come last.
  *
  * Locks: q->lock, for one line at a time.
@@ -28,7 +28,8 @@ static void area_line(const struct vmap_area *a, struct fmt_buf *out)
 	fmt_putc(out, '\n');
 }
 
-/* The first area at or above *cursor that is dead or not, as asked; false when there is none.  One line a transaction. */
+/* The first area at or above *cursor that is dead or not, as asked; false when there is none.  One line a transaction.
+ * */
 static bool next_line(struct quire *q, u64 *cursor, bool dead, struct fmt_buf *out)
 {
 	const struct range_node *n;

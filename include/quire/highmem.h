@@ -32,8 +32,8 @@ void copy_highpages(struct quire *q, struct frame *to, struct frame *from, u32 n
 /* ---- fixed addresses ---- */
 #define FIX_SLOTS 16u           /* for set_fixmap; above them lie the slots of kmap_local_page */
 static inline u64 fix_to_virt(unsigned idx) { return FIXADDR_START + (u64)idx * PAGE_SIZE; }
-/* Maps a physical page at a fixed address; an earlier mapping is cleared and flushed first.  0, or -ENOMEM when the fixmap's
- * table is missing and cannot be made (never with HighMem, where it is made at boot). */
+/* Maps a physical page at a fixed address; an earlier mapping is cleared and flushed first.  0, or -ENOMEM when the
+ * fixmap's table is missing and cannot be made (never with HighMem, where it is made at boot). */
 int set_fixmap(struct quire *q, unsigned idx, u64 phys, u64 prot);
 void clear_fixmap(struct quire *q, unsigned idx);
 

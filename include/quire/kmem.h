@@ -15,8 +15,9 @@ struct frame;
 struct fmt_buf;
 
 /* ---- kmem/kmem.c ---- */
-/* Once, at boot, after phys_init and before anybody allocates: caches for caches and the kmalloc classes.  Debug mode for
- * all caches if cfg.debug_poison (red zones, poison) or cfg.debug_owner (who allocated, who freed).  0 or -ENOMEM. */
+/* Once, at boot, after phys_init and before anybody allocates: caches for caches and the kmalloc classes.  Debug mode
+ * for all caches if cfg.debug_poison (red zones, poison) or cfg.debug_owner (who allocated, who freed).  0 or -ENOMEM.
+ * */
 int kmem_init(struct quire *q);
 /* Gives cached free objects of every cache back to their slabs and free slabs to the page allocator; for reclaim.
  * Under no lock.  Returns frames freed. */
@@ -32,8 +33,8 @@ u64 kmem_reap(struct quire *q);
 #define SLAB_PANIC 0x40000u
 /*
  * name is copied (31 bytes at most are kept).  align: a power of two, 0 = natural (8).  ctor runs once per object, when
- * the object is handed out for the first time after its slab was made; an object must be freed in its constructed state.
- * NULL when out of memory or if the arguments make no sense (logged); with SLAB_PANIC the machine ends instead.
+ * the object is handed out for the first time after its slab was made; an object must be freed in its constructed
+ * state. NULL when out of memory or if the arguments make no sense (logged); with SLAB_PANIC the machine ends instead.
  */
 struct kmem_cache *kmem_cache_create(struct quire *q, const char *name, size_t size, size_t align, u32 flags,
 				     void (*ctor)(void *));

@@ -9,8 +9,8 @@
 #include <sync.h>
 
 /*
- * Slots.  A slot is a place for per-CPU data.  Contexts with small ids own the slot of their id for good and need no lock
- * at all; every other context takes a slot hinted by its CPU number, by trylock.
+ * Slots.  A slot is a place for per-CPU data.  Contexts with small ids own the slot of their id for good and need no
+ * lock at all; every other context takes a slot hinted by its CPU number, by trylock.
  */
 #define KMEM_MAX_CPUS 64
 #define KMEM_OWN_SLOTS 16
@@ -24,8 +24,8 @@ struct magazine {
 	void *obj[MAGAZINE_MAX];
 };
 
-/* The magazines of one cache in one slot.  Either may be NULL; then n and cap of the loaded one are 0.  While a magazine
- * is loaded, n stands here and not in the magazine. */
+/* The magazines of one cache in one slot.  Either may be NULL; then n and cap of the loaded one are 0.  While a
+ * magazine is loaded, n stands here and not in the magazine. */
 struct kmem_slot {
 	u32 n;                  /* objects in the loaded magazine */
 	u32 cap;                /* objects that it can hold */

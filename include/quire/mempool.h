@@ -1,8 +1,9 @@
 /*
  * mempool: elements that can be had however short memory is.
  *
- * After mempool_create(n) has succeeded, n elements can be allocated whatever happens elsewhere; an element that is freed
- * first refills the pool.  A blocking allocation (__GFP_DIRECT_RECLAIM, no lock held) waits for a free and never fails.
+ * After mempool_create(n) has succeeded, n elements can be allocated whatever happens elsewhere; an element that is
+ * freed first refills the pool.  A blocking allocation (__GFP_DIRECT_RECLAIM, no lock held) waits for a free and never
+ * fails.
  */
 #ifndef QUIRE_MEMPOOL_H
 #define QUIRE_MEMPOOL_H

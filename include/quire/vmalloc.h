@@ -1,8 +1,8 @@
 /*
  * vmalloc: scattered frames made contiguous through the kernel's own page tables.
  *
- * Addresses from here are addresses of the machine's MMU (EL1), not of the host: on a simulated machine they are reached by the
- * port's simulated loads and stores, on bare metal directly.  The hosted port does not use them.
+ * Addresses from here are addresses of the machine's MMU (EL1), not of the host: on a simulated machine they are
+ * reached by the port's simulated loads and stores, on bare metal directly.  The hosted port does not use them.
  */
 #ifndef QUIRE_VMALLOC_H
 #define QUIRE_VMALLOC_H
@@ -19,7 +19,8 @@ struct frame;
 #define FIXADDR_START 0xffffffffd0000000ull
 #define FIXADDR_TOP 0xffffffffe0000000ull
 
-/* Physical address of the level-0 table for the kernel half; 0 as long as nothing was ever mapped.  Read it under q->lock. */
+/* Physical address of the level-0 table for the kernel half; 0 as long as nothing was ever mapped.  Read it under
+ * q->lock. */
 u64 kernel_pgd(struct quire *q);
 
 /* ---- kmem/vmalloc.c.  Under no lock, except where noted ---- */
@@ -30,7 +31,8 @@ void *__vmalloc(struct quire *q, size_t size, gfp_t gfp);
 /* NULL is ignored.  Anything else that vmalloc did not return ends the machine with a report.  The frames return to the
  * page allocator at the next purge. */
 void vfree(struct quire *q, const void *addr);
-/* Maps count frames of the caller, in this order; the caller keeps owning them.  prot: PAGE_KERNEL_PROT ... of lib/pgtable.h. */
+/* Maps count frames of the caller, in this order; the caller keeps owning them.  prot: PAGE_KERNEL_PROT ... of
+ * lib/pgtable.h. */
 void *vmap(struct quire *q, struct frame **frames, unsigned count, u64 prot);
 void vunmap(struct quire *q, const void *addr);
 /* The frame mapped at addr, or NULL.  Any context. */

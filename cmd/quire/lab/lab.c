@@ -1,9 +1,9 @@
 /*
  * The lab: options, the script's lines, ranges of names, and the end of the machine.
  *
- * A script is read line by line; `#` starts a comment.  Bad input ends the run with a message that names the line, and exit
- * code 125; so does a machine that finds itself broken (a double free), with its log.  What stands on standard output is
- * a function of options and script alone.
+ * A script is read line by line; `#` starts a comment.  Bad input ends the run with a message that names the line, and
+ * exit code 125; so does a machine that finds itself broken (a double free), with its log.  What stands on standard
+ * output is a function of options and script alone.
  */
 #include "lab_internal.h"
 #include "../options.h"
@@ -57,18 +57,18 @@ static const struct {
 	gfp_t gfp;
 	bool whole; /* a complete set, not one more flag */
 } gfp_words[] = {
-	{ "KERNEL", GFP_KERNEL, true },
-	{ "ATOMIC", GFP_ATOMIC, true },
-	{ "NOWAIT", GFP_NOWAIT, true },
-	{ "USER", GFP_USER, true },
-	{ "HIGHUSER", GFP_HIGHUSER, true },
-	{ "MOVABLE", GFP_HIGHUSER_MOVABLE, true },
-	{ "RECLAIMABLE", __GFP_RECLAIMABLE, false },
-	{ "DMA", __GFP_DMA, false },
-	{ "DMA32", __GFP_DMA32, false },
-	{ "ZERO", __GFP_ZERO, false },
-	{ "NOWARN", __GFP_NOWARN, false },
-	{ "MEMALLOC", __GFP_MEMALLOC, false },
+	{"KERNEL", GFP_KERNEL, true},
+	{"ATOMIC", GFP_ATOMIC, true},
+	{"NOWAIT", GFP_NOWAIT, true},
+	{"USER", GFP_USER, true},
+	{"HIGHUSER", GFP_HIGHUSER, true},
+	{"MOVABLE", GFP_HIGHUSER_MOVABLE, true},
+	{"RECLAIMABLE", __GFP_RECLAIMABLE, false},
+	{"DMA", __GFP_DMA, false},
+	{"DMA32", __GFP_DMA32, false},
+	{"ZERO", __GFP_ZERO, false},
+	{"NOWARN", __GFP_NOWARN, false},
+	{"MEMALLOC", __GFP_MEMALLOC, false},
 };
 
 int lab_gfp(struct lab *lab, unsigned n, char **words, gfp_t *gfp)
@@ -82,8 +82,10 @@ int lab_gfp(struct lab *lab, unsigned n, char **words, gfp_t *gfp)
 		for (j = 0; j < ARRAY_SIZE(gfp_words) && strcmp(word, gfp_words[j].name); j++)
 			;
 		if (j == ARRAY_SIZE(gfp_words))
-			return lab_error(lab, "'%s' is no allocation flag: KERNEL, ATOMIC, NOWAIT, USER, HIGHUSER, MOVABLE, "
-					      "RECLAIMABLE, DMA, DMA32, ZERO, NOWARN or MEMALLOC would be right", words[i]);
+			return lab_error(lab,
+					 "'%s' is no allocation flag: KERNEL, ATOMIC, NOWAIT, USER, HIGHUSER, MOVABLE, "
+					 "RECLAIMABLE, DMA, DMA32, ZERO, NOWARN or MEMALLOC would be right",
+					 words[i]);
 		if (gfp_words[j].whole)
 			base = gfp_words[j].gfp;
 		else
@@ -158,7 +160,7 @@ static int run_range(struct lab *lab, const struct lab_command *c, unsigned n, c
 
 static const struct lab_command *find_command(const char *name)
 {
-	static const struct lab_command *const tables[] = { lab_alloc_commands, lab_view_commands };
+	static const struct lab_command *const tables[] = {lab_alloc_commands, lab_view_commands};
 	const struct lab_command *c;
 	unsigned i;
 
@@ -220,14 +222,15 @@ static void run_script(void *arg)
 
 static int parse_zone(const char *word, struct zone_layout *z, char *why)
 {
-	static const char *const key[] = { "dma=", "dma32=", "lowmem=" };
-	u64 *const where[] = { &z->dma_end, &z->dma32_end, &z->lowmem_end };
+	static const char *const key[] = {"dma=", "dma32=", "lowmem="};
+	u64 *const where[] = {&z->dma_end, &z->dma32_end, &z->lowmem_end};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(key); i++)
 		if (!strncmp(word, key[i], strlen(key[i])))
 			return parse_size(word + strlen(key[i]), 0, where[i], why);
-	snprintf(why, OPTION_ERROR_MAX, "'%s' is no zone layout: 64, 32, flat or dma=SIZE,dma32=SIZE,lowmem=SIZE would be right", word);
+	snprintf(why, OPTION_ERROR_MAX,
+		 "'%s' is no zone layout: 64, 32, flat or dma=SIZE,dma32=SIZE,lowmem=SIZE would be right", word);
 	return -1;
 }
 
@@ -238,7 +241,7 @@ static const struct zone_layout *find_zones(const char *text, struct zone_layout
 
 	if (known)
 		return known;
-	*custom = (struct zone_layout){ .name = "custom", .lowmem_end = ~0ull };
+	*custom = (struct zone_layout){.name = "custom", .lowmem_end = ~0ull};
 	snprintf(copy, sizeof(copy), "%s", text);
 	for (word = strtok(copy, ","); word; word = strtok(NULL, ","))
 		if (parse_zone(word, custom, why))
@@ -274,8 +277,12 @@ int lab_run(const struct lab_options *o, const char *name, FILE *script, FILE *o
 		free(lab);
 		return bad_machine(err, why);
 	}
-	lab->q = sim_machine_new_raw(&(struct sim_config){ .memory = o->memory, .nr_cpus = o->nr_cpus, .seed = o->seed,
-							   .zones = zones, .debug_poison = o->debug, .debug_owner = o->debug });
+	lab->q = sim_machine_new_raw(&(struct sim_config){.memory = o->memory,
+							  .nr_cpus = o->nr_cpus,
+							  .seed = o->seed,
+							  .zones = zones,
+							  .debug_poison = o->debug,
+							  .debug_owner = o->debug});
 	lab->options = o;
 	lab->script = name;
 	lab->in = script;
@@ -363,7 +370,7 @@ static int run_file(const struct lab_options *o, const char *path)
 
 int lab_main(int argc, char **argv)
 {
-	struct lab_options o = { 0 };
+	struct lab_options o = {0};
 	char why[OPTION_ERROR_MAX];
 	int i;
 

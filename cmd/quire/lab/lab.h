@@ -8,11 +8,11 @@
 
 /* What the machine is made of. */
 struct lab_options {
-	u64 memory;         /* bytes; 0 = 64 MiB */
-	u32 nr_cpus;        /* 0 = 1 */
+	u64 memory;  /* bytes; 0 = 64 MiB */
+	u32 nr_cpus; /* 0 = 1 */
 	u64 seed;
-	const char *zones;  /* "64", "32", "flat" or "dma=SIZE,dma32=SIZE,lowmem=SIZE"; NULL = "64" */
-	bool debug;         /* red zones, poison, owners */
+	const char *zones; /* "64", "32", "flat" or "dma=SIZE,dma32=SIZE,lowmem=SIZE"; NULL = "64" */
+	bool debug;        /* red zones, poison, owners */
 };
 
 int lab_main(int argc, char **argv);

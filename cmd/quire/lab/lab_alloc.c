@@ -1,6 +1,6 @@
 /*
- * The lab's commands that allocate and free.  An allocation that fails is a result, not an error: it is printed, and the name
- * stays free.
+ * The lab's commands that allocate and free.  An allocation that fails is a result, not an error: it is printed, and
+ * the name stays free.
  */
 #include "lab_internal.h"
 #include <string.h>
@@ -60,10 +60,22 @@ static int by_size(struct lab *lab, unsigned n, char **w, enum thing_kind kind, 
 	return keep(lab, w[0], t, p, size);
 }
 
-static int cmd_kmalloc(struct lab *lab, unsigned n, char **w) { return by_size(lab, n, w, THING_KMALLOC, 0); }
-static int cmd_kzalloc(struct lab *lab, unsigned n, char **w) { return by_size(lab, n, w, THING_KMALLOC, __GFP_ZERO); }
-static int cmd_vmalloc(struct lab *lab, unsigned n, char **w) { return by_size(lab, n, w, THING_VMALLOC, 0); }
-static int cmd_vzalloc(struct lab *lab, unsigned n, char **w) { return by_size(lab, n, w, THING_VMALLOC, __GFP_ZERO); }
+static int cmd_kmalloc(struct lab *lab, unsigned n, char **w)
+{
+	return by_size(lab, n, w, THING_KMALLOC, 0);
+}
+static int cmd_kzalloc(struct lab *lab, unsigned n, char **w)
+{
+	return by_size(lab, n, w, THING_KMALLOC, __GFP_ZERO);
+}
+static int cmd_vmalloc(struct lab *lab, unsigned n, char **w)
+{
+	return by_size(lab, n, w, THING_VMALLOC, 0);
+}
+static int cmd_vzalloc(struct lab *lab, unsigned n, char **w)
+{
+	return by_size(lab, n, w, THING_VMALLOC, __GFP_ZERO);
+}
 
 static int cmd_krealloc(struct lab *lab, unsigned n, char **w)
 {
@@ -160,8 +172,9 @@ static mempool_t *make_pool(struct lab *lab, char **w, int count)
 	if (!strcmp(w[3], "kmalloc"))
 		return lab_size(lab, w[4], &size) ? NULL : mempool_create_kmalloc_pool(lab->q, count, size);
 	if (!strcmp(w[3], "pages"))
-		return lab_number(lab, w[4], MAX_ORDER, &order) ? NULL :
-			       mempool_create_page_pool(lab->q, count, (unsigned)order);
+		return lab_number(lab, w[4], MAX_ORDER, &order)
+			       ? NULL
+			       : mempool_create_page_pool(lab->q, count, (unsigned)order);
 	lab_error(lab, "'%s' is no back end: slab CACHE, kmalloc SIZE or pages ORDER would be right", w[3]);
 	return NULL;
 }
@@ -236,8 +249,10 @@ static int cmd_free(struct lab *lab, unsigned n, char **w)
 	static const struct {
 		const char *command;
 		enum thing_kind kind;
-	} only[] = { { "kfree", THING_KMALLOC },       { "vfree", THING_VMALLOC },
-		     { "cache-free", THING_OBJECT },   { "mempool-free", THING_ELEMENT } };
+	} only[] = {{"kfree", THING_KMALLOC},
+		    {"vfree", THING_VMALLOC},
+		    {"cache-free", THING_OBJECT},
+		    {"mempool-free", THING_ELEMENT}};
 	enum thing_kind kind = NR_THINGS;
 	struct thing *t;
 	unsigned i;
@@ -249,7 +264,8 @@ static int cmd_free(struct lab *lab, unsigned n, char **w)
 	if (!t)
 		return -1;
 	if (t->kind == THING_CACHE || t->kind == THING_POOL)
-		return lab_error(lab, "'%s' is a %s: use cache-destroy or mempool-destroy", t->name, thing_word[t->kind]);
+		return lab_error(lab, "'%s' is a %s: use cache-destroy or mempool-destroy", t->name,
+				 thing_word[t->kind]);
 	if (t->owner && !t->owner->live)
 		return lab_error(lab, "the %s of '%s' is gone", thing_word[t->owner->kind], t->name);
 	really_free(lab, t);
@@ -339,28 +355,29 @@ static int cmd_kmap(struct lab *lab, unsigned n, char **w)
 }
 
 const struct lab_command lab_alloc_commands[] = {
-	{ "alloc", "NAME ORDER [GFP]", "2^ORDER frames from the page allocator", 2, 8, true, cmd_alloc },
-	{ "kmalloc", "NAME SIZE [GFP]", "memory by size", 2, 8, true, cmd_kmalloc },
-	{ "kzalloc", "NAME SIZE [GFP]", "the same, zeroed", 2, 8, true, cmd_kzalloc },
-	{ "krealloc", "NAME SIZE", "another size for kmalloc memory", 2, 2, true, cmd_krealloc },
-	{ "vmalloc", "NAME SIZE [GFP]", "scattered frames made contiguous", 2, 8, true, cmd_vmalloc },
-	{ "vzalloc", "NAME SIZE [GFP]", "the same, zeroed", 2, 8, true, cmd_vzalloc },
-	{ "cache", "NAME SIZE [ALIGN] [debug] [hwcache] [reclaimable]", "a slab cache", 2, 6, true, cmd_cache },
-	{ "cache-alloc", "NAME CACHE [GFP]", "an object of a cache", 2, 8, true, cmd_cache_alloc },
-	{ "cache-shrink", "CACHE", "give empty slabs back", 1, 1, true, cmd_cache_shrink },
-	{ "cache-destroy", "CACHE", "end a cache, if it has no objects", 1, 1, true, cmd_cache_destroy },
-	{ "mempool", "NAME COUNT slab CACHE | kmalloc SIZE | pages ORDER", "a reserve of COUNT elements", 4, 4, true, cmd_mempool },
-	{ "mempool-alloc", "NAME POOL", "an element of a pool, without waiting", 2, 2, true, cmd_mempool_alloc },
-	{ "mempool-resize", "POOL COUNT", "another reserve", 2, 2, true, cmd_mempool_resize },
-	{ "mempool-destroy", "POOL", "end a pool whose elements are all back", 1, 1, true, cmd_mempool_destroy },
-	{ "free", "NAME", "free a block, memory, object or element", 1, 1, true, cmd_free },
-	{ "kfree", "NAME", "the same, for kmalloc memory only", 1, 1, true, cmd_free },
-	{ "vfree", "NAME", "the same, for vmalloc memory only", 1, 1, true, cmd_free },
-	{ "cache-free", "NAME", "the same, for objects only", 1, 1, true, cmd_free },
-	{ "mempool-free", "NAME", "the same, for elements only", 1, 1, true, cmd_free },
-	{ "free!", "NAME", "free it even if it is free: see what the machine says", 1, 1, true, cmd_free_anyway },
-	{ "write", "NAME OFFSET LENGTH", "store into it, also where one must not", 3, 3, true, cmd_write },
-	{ "kmap", "NAME", "map a HighMem frame", 1, 1, true, cmd_kmap },
-	{ "kunmap", "NAME", "and unmap it", 1, 1, true, cmd_kmap },
-	{ 0 },
+	{"alloc", "NAME ORDER [GFP]", "2^ORDER frames from the page allocator", 2, 8, true, cmd_alloc},
+	{"kmalloc", "NAME SIZE [GFP]", "memory by size", 2, 8, true, cmd_kmalloc},
+	{"kzalloc", "NAME SIZE [GFP]", "the same, zeroed", 2, 8, true, cmd_kzalloc},
+	{"krealloc", "NAME SIZE", "another size for kmalloc memory", 2, 2, true, cmd_krealloc},
+	{"vmalloc", "NAME SIZE [GFP]", "scattered frames made contiguous", 2, 8, true, cmd_vmalloc},
+	{"vzalloc", "NAME SIZE [GFP]", "the same, zeroed", 2, 8, true, cmd_vzalloc},
+	{"cache", "NAME SIZE [ALIGN] [debug] [hwcache] [reclaimable]", "a slab cache", 2, 6, true, cmd_cache},
+	{"cache-alloc", "NAME CACHE [GFP]", "an object of a cache", 2, 8, true, cmd_cache_alloc},
+	{"cache-shrink", "CACHE", "give empty slabs back", 1, 1, true, cmd_cache_shrink},
+	{"cache-destroy", "CACHE", "end a cache, if it has no objects", 1, 1, true, cmd_cache_destroy},
+	{"mempool", "NAME COUNT slab CACHE | kmalloc SIZE | pages ORDER", "a reserve of COUNT elements", 4, 4, true,
+	 cmd_mempool},
+	{"mempool-alloc", "NAME POOL", "an element of a pool, without waiting", 2, 2, true, cmd_mempool_alloc},
+	{"mempool-resize", "POOL COUNT", "another reserve", 2, 2, true, cmd_mempool_resize},
+	{"mempool-destroy", "POOL", "end a pool whose elements are all back", 1, 1, true, cmd_mempool_destroy},
+	{"free", "NAME", "free a block, memory, object or element", 1, 1, true, cmd_free},
+	{"kfree", "NAME", "the same, for kmalloc memory only", 1, 1, true, cmd_free},
+	{"vfree", "NAME", "the same, for vmalloc memory only", 1, 1, true, cmd_free},
+	{"cache-free", "NAME", "the same, for objects only", 1, 1, true, cmd_free},
+	{"mempool-free", "NAME", "the same, for elements only", 1, 1, true, cmd_free},
+	{"free!", "NAME", "free it even if it is free: see what the machine says", 1, 1, true, cmd_free_anyway},
+	{"write", "NAME OFFSET LENGTH", "store into it, also where one must not", 3, 3, true, cmd_write},
+	{"kmap", "NAME", "map a HighMem frame", 1, 1, true, cmd_kmap},
+	{"kunmap", "NAME", "and unmap it", 1, 1, true, cmd_kmap},
+	{0},
 };

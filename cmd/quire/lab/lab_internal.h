@@ -15,54 +15,55 @@
 
 /* What a name stands for. */
 enum thing_kind {
-	THING_BLOCK,    /* alloc: frames */
+	THING_BLOCK, /* alloc: frames */
 	THING_KMALLOC,
 	THING_VMALLOC,
 	THING_CACHE,
-	THING_OBJECT,   /* of a cache */
+	THING_OBJECT, /* of a cache */
 	THING_POOL,
-	THING_ELEMENT,  /* of a pool */
+	THING_ELEMENT, /* of a pool */
 	NR_THINGS
 };
 
 struct thing {
-	struct thing *next;       /* hash chain */
+	struct thing *next; /* hash chain */
 	char name[LAB_NAME_MAX];
 	enum thing_kind kind;
-	bool live;                /* false: freed on line freed_at; the address is kept for `free!` */
+	bool live;                  /* false: freed on line freed_at; the address is kept for `free!` */
 	unsigned made_at, freed_at; /* lines */
-	void *p;                  /* frame, address, cache or pool */
-	unsigned order;           /* THING_BLOCK */
-	size_t size;              /* bytes asked for */
-	struct thing *owner;      /* cache of an object, pool of an element */
-	u64 serial;               /* order of making */
+	void *p;                    /* frame, address, cache or pool */
+	unsigned order;             /* THING_BLOCK */
+	size_t size;                /* bytes asked for */
+	struct thing *owner;        /* cache of an object, pool of an element */
+	u64 serial;                 /* order of making */
 };
 
 #define LAB_BUCKETS 4096u
 struct lab {
 	struct quire *q;
 	const struct lab_options *options;
-	const char *script;       /* its name */
+	const char *script; /* its name */
 	FILE *in, *out, *err;
-	unsigned line;            /* being run */
+	unsigned line; /* being run */
 	struct thing *things[LAB_BUCKETS];
 	u64 serial;
-	int status;               /* 0 or 125 */
+	int status; /* 0 or 125 */
 };
 
-/* A command gets its words; words[0] is its own name, words[1] one name of an expanded range.  0 or -1 after lab_error(). */
+/* A command gets its words; words[0] is its own name, words[1] one name of an expanded range.  0 or -1 after
+ * lab_error(). */
 typedef int (*lab_command_fn)(struct lab *lab, unsigned n, char **words);
 struct lab_command {
 	const char *name, *usage, *help;
-	unsigned min, max;        /* words after the name */
-	bool names;               /* the first word may be a range of names */
+	unsigned min, max; /* words after the name */
+	bool names;        /* the first word may be a range of names */
 	lab_command_fn run;
 };
 
 /* ---- lab.c ---- */
 int lab_error(struct lab *lab, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int lab_number(struct lab *lab, const char *word, u64 max, u64 *value);
-int lab_size(struct lab *lab, const char *word, size_t *size); /* 100, 4K, 1M */
+int lab_size(struct lab *lab, const char *word, size_t *size);      /* 100, 4K, 1M */
 int lab_gfp(struct lab *lab, unsigned n, char **words, gfp_t *gfp); /* words of flags; none = GFP_KERNEL */
 
 /* ---- lab_things.c ---- */

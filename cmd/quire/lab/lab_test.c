@@ -1,4 +1,5 @@
-/* The lab: what scripts print, what is refused and with which words; the examples run; the same script gives the same bytes. */
+/* The lab: what scripts print, what is refused and with which words; the examples run; the same script gives the same
+ * bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +19,7 @@ struct result {
 static struct result run(const struct lab_options *o, const char *script)
 {
 	static const struct lab_options none;
-	struct result r = { 0 };
+	struct result r = {0};
 	size_t n, m;
 	FILE *in = fmemopen((void *)(uintptr_t)script, strlen(script), "r");
 	FILE *out = open_memstream(&r.out, &n), *err = open_memstream(&r.err, &m);
@@ -67,7 +68,8 @@ static void test_commands(void **state)
 	prints(NULL, "cache c 600\ncache-alloc o1..o9 c\nshow c", "c: cache of 600-byte objects, 9 live");
 	prints(NULL, "cache c 600\ncache-alloc o c\ncache-destroy c\nshow log", "Slab cache still has objects");
 	prints(NULL, "cache c 600\ncache-alloc o c\nfree o\ncache-destroy c\ncheck", "every structure is valid");
-	prints(NULL, "mempool p 3 pages 1\nfail from 1\nmempool-alloc e1..e4 p\nfail off\nshow p", "mempool-alloc e4: out of memory\n");
+	prints(NULL, "mempool p 3 pages 1\nfail from 1\nmempool-alloc e1..e4 p\nfail off\nshow p",
+	       "mempool-alloc e4: out of memory\n");
 	prints(NULL, "mempool p 3 kmalloc 100\nmempool-resize p 9\nshow p\nmempool-destroy p", "9 elements in reserve");
 	prints(NULL, "fail nth 2 page\nalloc a1..a3 5\nshow names", "alloc a2: out of memory\na1: block");
 	prints(NULL, "kmalloc huge 100M", "kmalloc huge: out of memory");
@@ -84,8 +86,9 @@ static void test_views(void **state)
 	prints(NULL, "show meminfo", "MemTotal:          65536 kB");
 	prints(NULL, "show vmstat", "nr_free_pages ");
 	prints(NULL, "show fragmentation", "largest free order: 10");
-	prints(&(struct lab_options){ .debug = true }, "alloc a 4\nshow owners", "        16          1          1  0x");
-	prints(&(struct lab_options){ .nr_cpus = 4 }, "cpu 3\nalloc a 0\nfree a\ncpu 0\ncheck", "every structure is valid");
+	prints(&(struct lab_options){.debug = true}, "alloc a 4\nshow owners", "        16          1          1  0x");
+	prints(&(struct lab_options){.nr_cpus = 4}, "cpu 3\nalloc a 0\nfree a\ncpu 0\ncheck",
+	       "every structure is valid");
 }
 
 static void test_bad_input(void **state)
@@ -116,19 +119,23 @@ static void test_crimes(void **state)
 	refuses(NULL, "kmalloc k 64\nfree k\nfree! k", "script:3: the machine had to end: ");
 	refuses(NULL, "vmalloc v 4K\nfree v\nfree! v", "Trying to vfree() nonexistent vm area");
 	refuses(NULL, "cache c 100 debug\ncache-alloc o c\nwrite o 100 1\nfree o", "Right Redzone overwritten");
-	refuses(&(struct lab_options){ .debug = true }, "kmalloc k 64\nfree k\nwrite k 10 1\nkmalloc l1..l100 64",
+	refuses(&(struct lab_options){.debug = true}, "kmalloc k 64\nfree k\nwrite k 10 1\nkmalloc l1..l100 64",
 		"Poison overwritten");
 	refuses(NULL, "alloc a 2\nfree a\nfree! a", "the machine had to end");
 }
 
 static void test_machines(void **state)
 {
-	prints(&(struct lab_options){ .zones = "32", .memory = 1ull << 30 }, "alloc a 0 HIGHUSER\nshow a", "zone HighMem");
-	prints(&(struct lab_options){ .zones = "flat" }, "show buddyinfo", "Normal");
-	prints(&(struct lab_options){ .zones = "dma=8M,lowmem=32M" }, "alloc a 0 DMA\nshow a\nalloc b 0 HIGHUSER\nkmap b", "b: mapped at 0xffffffffc");
-	refuses(&(struct lab_options){ .zones = "round" }, "", "'round' is no zone layout");
-	refuses(&(struct lab_options){ .zones = "dma=8" "X" }, "", "'8X' has no unit");
-	refuses(&(struct lab_options){ .zones = "dma=64M,lowmem=16M" }, "echo", "cannot boot");
+	prints(&(struct lab_options){.zones = "32", .memory = 1ull << 30}, "alloc a 0 HIGHUSER\nshow a",
+	       "zone HighMem");
+	prints(&(struct lab_options){.zones = "flat"}, "show buddyinfo", "Normal");
+	prints(&(struct lab_options){.zones = "dma=8M,lowmem=32M"}, "alloc a 0 DMA\nshow a\nalloc b 0 HIGHUSER\nkmap b",
+	       "b: mapped at 0xffffffffc");
+	refuses(&(struct lab_options){.zones = "round"}, "", "'round' is no zone layout");
+	refuses(&(struct lab_options){.zones = "dma=8"
+					       "X"},
+		"", "'8X' has no unit");
+	refuses(&(struct lab_options){.zones = "dma=64M,lowmem=16M"}, "echo", "cannot boot");
 }
 
 static char *read_example(const char *name)
@@ -150,14 +157,14 @@ static void test_examples(void **state)
 	static const struct {
 		const char *name, *zones, *words;
 	} list[] = {
-		{ "buddy", "flat", "f1023: " },
-		{ "slab", NULL, "inode: objects remain in use; the cache stays" },
-		{ "reserves", "dma=4M,lowmem=12M", "mempool-alloc e5: out of memory" },
+		{"buddy", "flat", "f1023: "},
+		{"slab", NULL, "inode: objects remain in use; the cache stays"},
+		{"reserves", "dma=4M,lowmem=12M", "mempool-alloc e5: out of memory"},
 	};
 	unsigned i;
 
 	for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
-		struct lab_options o = { .memory = 16 << 20, .zones = list[i].zones };
+		struct lab_options o = {.memory = 16 << 20, .zones = list[i].zones};
 		char *script = read_example(list[i].name);
 		struct result a = run(&o, script), b = run(&o, script);
 

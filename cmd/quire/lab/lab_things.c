@@ -1,13 +1,13 @@
 /*
- * Names of the lab: a hash table from name to what was allocated under it.  A name whose thing was freed stays known, so that
- * a second free can be refused with the line of the first, or be done on purpose.
+ * Names of the lab: a hash table from name to what was allocated under it.  A name whose thing was freed stays known,
+ * so that a second free can be refused with the line of the first, or be done on purpose.
  */
 #include "lab_internal.h"
 #include <stdlib.h>
 #include <string.h>
 
-const char *const thing_word[NR_THINGS] = { "block",  "kmalloc memory", "vmalloc memory", "cache",
-					    "object", "mempool",        "mempool element" };
+const char *const thing_word[NR_THINGS] = {"block",  "kmalloc memory", "vmalloc memory", "cache",
+					   "object", "mempool",        "mempool element"};
 
 static unsigned bucket_of(const char *name)
 {
@@ -34,7 +34,8 @@ struct thing *thing_want(struct lab *lab, const char *name, enum thing_kind kind
 	if (!t)
 		lab_error(lab, "'%s' is not known", name);
 	else if (!t->live)
-		lab_error(lab, "'%s' was freed on line %u (write the command with '!' to do it all the same)", name, t->freed_at);
+		lab_error(lab, "'%s' was freed on line %u (write the command with '!' to do it all the same)", name,
+			  t->freed_at);
 	else if (kind != NR_THINGS && t->kind != kind)
 		lab_error(lab, "'%s' is a %s, not a %s", name, thing_word[t->kind], thing_word[kind]);
 	else
@@ -62,7 +63,7 @@ struct thing *thing_new(struct lab *lab, const char *name, enum thing_kind kind)
 		t->next = lab->things[b];
 		lab->things[b] = t;
 	}
-	*t = (struct thing){ .next = t->next, .kind = kind, .live = true, .made_at = lab->line, .serial = ++lab->serial };
+	*t = (struct thing){.next = t->next, .kind = kind, .live = true, .made_at = lab->line, .serial = ++lab->serial};
 	strcpy(t->name, name);
 	return t;
 }

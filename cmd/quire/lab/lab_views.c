@@ -32,10 +32,9 @@ static const struct {
 	const char *name;
 	view_fn view;
 } views[] = {
-	{ "buddyinfo", proc_buddyinfo },     { "pagetypeinfo", proc_pagetypeinfo },
-	{ "zoneinfo", proc_zoneinfo },       { "slabinfo", proc_slabinfo },
-	{ "vmallocinfo", proc_vmallocinfo }, { "meminfo", proc_meminfo },
-	{ "vmstat", proc_vmstat },           { "owners", phys_show_owners },
+	{"buddyinfo", proc_buddyinfo}, {"pagetypeinfo", proc_pagetypeinfo}, {"zoneinfo", proc_zoneinfo},
+	{"slabinfo", proc_slabinfo},   {"vmallocinfo", proc_vmallocinfo},   {"meminfo", proc_meminfo},
+	{"vmstat", proc_vmstat},       {"owners", phys_show_owners},
 };
 
 static const char *zone_of(struct lab *lab, pfn_t pfn)
@@ -112,7 +111,7 @@ static void show_fragmentation(struct lab *lab)
 	unsigned order;
 
 	for (zone = 0; zone < MAX_NR_ZONES; zone++) {
-		static const char *const name[] = { "DMA", "DMA32", "Normal", "HighMem" };
+		static const char *const name[] = {"DMA", "DMA32", "Normal", "HighMem"};
 
 		if (unusable_free_index(lab->q, (enum zone_type)zone, 0) != 0)
 			continue; /* no such zone, or nothing free in it */
@@ -146,8 +145,11 @@ static int cmd_show(struct lab *lab, unsigned n, char **w)
 	} else {
 		t = thing_find(lab, w[1]);
 		if (!t)
-			return lab_error(lab, "'%s' is neither a view nor a name; views are buddyinfo, pagetypeinfo, zoneinfo, "
-					      "slabinfo, vmallocinfo, meminfo, vmstat, owners, fragmentation, names and log", w[1]);
+			return lab_error(lab,
+					 "'%s' is neither a view nor a name; views are buddyinfo, pagetypeinfo, "
+					 "zoneinfo, "
+					 "slabinfo, vmallocinfo, meminfo, vmstat, owners, fragmentation, names and log",
+					 w[1]);
 		if (!t->live)
 			return lab_error(lab, "'%s' was freed on line %u", w[1], t->freed_at);
 		show_thing(lab, t);
@@ -230,13 +232,14 @@ static int cmd_cpu(struct lab *lab, unsigned n, char **w)
 }
 
 const struct lab_command lab_view_commands[] = {
-	{ "show", "VIEW | NAME", "print a view of /proc, or what a name stands for", 1, 1, false, cmd_show },
-	{ "echo", "TEXT", "print words", 0, LAB_WORDS_MAX, false, cmd_echo },
-	{ "drain", "", "per-CPU lists back into the buddy lists", 0, 0, false, cmd_drain },
-	{ "reap", "", "free slab memory that is only kept for speed", 0, 0, false, cmd_reap },
-	{ "purge", "", "flush what vfree left behind", 0, 0, false, cmd_purge },
-	{ "fail", "off | nth N [KIND] | from N [KIND]", "make allocations fail (KIND: page, slab, vmalloc)", 1, 3, false, cmd_fail },
-	{ "check", "", "walk every structure", 0, 0, false, cmd_check },
-	{ "cpu", "N", "go on on CPU N", 1, 1, false, cmd_cpu },
-	{ 0 },
+	{"show", "VIEW | NAME", "print a view of /proc, or what a name stands for", 1, 1, false, cmd_show},
+	{"echo", "TEXT", "print words", 0, LAB_WORDS_MAX, false, cmd_echo},
+	{"drain", "", "per-CPU lists back into the buddy lists", 0, 0, false, cmd_drain},
+	{"reap", "", "free slab memory that is only kept for speed", 0, 0, false, cmd_reap},
+	{"purge", "", "flush what vfree left behind", 0, 0, false, cmd_purge},
+	{"fail", "off | nth N [KIND] | from N [KIND]", "make allocations fail (KIND: page, slab, vmalloc)", 1, 3, false,
+	 cmd_fail},
+	{"check", "", "walk every structure", 0, 0, false, cmd_check},
+	{"cpu", "N", "go on on CPU N", 1, 1, false, cmd_cpu},
+	{0},
 };
