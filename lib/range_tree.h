@@ -11,7 +11,7 @@ struct range_node {
 	u64 start, end; /* [start, end), start < end */
 };
 /* A tree node of n slots.  Slot i stands for the ranges inside [lo[i], hi[i]); level 0: p[i] is a struct range_node and
- * lo, hi are copies of its bounds; above: p[i] is a node, gap[i] the largest hole between two ranges inside it. */
+ * lo, hi are copies of its bounds; above: p[i] is a node, gap[i] the largest hole between two ranges inside it.  hi of unused slots is ~0. */
 #define RANGE_FANOUT 15u
 struct range_btnode {
 	u32 n;
