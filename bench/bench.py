@@ -65,10 +65,10 @@ def wanted(words, *texts):
     return not words or any(w in t for w in words for t in texts)
 
 
-def number(command):
+def number(command, env=None):
     """The one number that a measurement prints, or None."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, env=env)
         return float(done.stdout) if done.returncode == 0 else None
     except (subprocess.TimeoutExpired, ValueError):
         return None
@@ -85,8 +85,10 @@ def seconds(command, env):
 
 
 def in_turn(native, quire):
-    """Medians of both, measured alternately; None where one could not be measured."""
+    """Medians of both, measured alternately after one round unmeasured; None where one could not be measured."""
     left, right = [], []
+    native()
+    quire()
     for _ in range(ROUNDS):
         left.append(native())
         right.append(quire())
@@ -111,7 +113,7 @@ def guest_figures(words):
         title = name + (" " + " ".join(options) if options else "")
         if not wanted(words, title):
             continue
-        native, quire = in_turn(lambda: number([GUEST, name]),
+        native, quire = in_turn(lambda: number([GUEST, name], dict(os.environ, BENCH_SMALL_PAGES="1")),
                                 lambda: number([QUIRE, "run", "--memory", "3G", *options, "--", GUEST, name]))
         failed += line(title, native, quire, "ns/op", aim) is None
     return failed

@@ -34,8 +34,9 @@ static char *area(size_t bytes)
 		perror("mmap");
 		exit(1);
 	}
-	/* 4 KiB pages on the native side, unless the measurement says otherwise. */
-	madvise(p, bytes, MADV_NOHUGEPAGE);
+	/* bench.py asks for 4 KiB pages natively; under Quire --folio-max decides. */
+	if (getenv("BENCH_SMALL_PAGES"))
+		madvise(p, bytes, MADV_NOHUGEPAGE);
 	return p;
 }
 
