@@ -92,13 +92,24 @@ static bool still_dying_locked(struct task *t)
 	return false;
 }
 
-/* Also true while somebody's exit is under way: its memory is in nobody's table but not yet free. */
+/* Is some address space without users being taken apart?  Its memory is nobody's in the task table, but not yet free. */
+static bool mm_is_going(struct quire *q)
+{
+	struct mm_struct *mm;
+
+	spin_lock(&q->lock);
+	for (mm = q->mms; mm && mm->users; mm = mm->all_next)
+		;
+	spin_unlock(&q->lock);
+	return mm;
+}
+
 static bool victim_is_dying(struct quire *q)
 {
 	bool found;
 
 	spin_lock(&q->tasks.lock);
-	found = q->tasks.exiting && port_clock_ns() - q->tasks.exit_ns < OOM_GIVE_UP_NS;
+	found = port_clock_ns() - q->tasks.exit_ns < OOM_GIVE_UP_NS && mm_is_going(q);
 	for (struct task *t = q->tasks.first; t && !found; t = t->next)
 		found = still_dying_locked(t);
 	spin_unlock(&q->tasks.lock);

@@ -112,7 +112,6 @@ void task_put(struct task *t)
 static void exit_done(struct quire *q)
 {
 	spin_lock(&q->tasks.lock);
-	q->tasks.exiting--;
 	q->oom_wake++;
 	spin_unlock(&q->tasks.lock);
 	port_wake(&q->oom_wake, ~0u);
@@ -139,7 +138,6 @@ void task_exit(struct task *t)
 
 	spin_lock(&q->tasks.lock);
 	mm = task_take_mm(t);
-	q->tasks.exiting++;
 	q->tasks.exit_ns = port_clock_ns();
 	if (t->state != TASK_DEAD) {
 		t->state = TASK_DEAD;

@@ -42,8 +42,7 @@ struct task_table {
 	struct task *hash[TASK_HASH_BUCKETS]; /* by pid */
 	u64 total_forks;           /* tasks ever created: "processes" of /proc/stat */
 	u32 last_pid;              /* pid created last */
-	u32 exiting;               /* tasks out of the table whose memory is still on its way back */
-	u64 exit_ns;               /* when the latest of them left */
+	u64 exit_ns;               /* when a task left the table last */
 };
 
 /* ---- task/task.c: under no lock unless noted ---- */
