@@ -113,7 +113,7 @@ struct ctx {
 	struct mm_struct *mm;        /* the mm this context runs on, or NULL */
 	struct mm_struct *lent_mm;   /* mm whose pins these are (== mm mostly) */
 	void *task;
-	u64 port_data[8];
+	u64 port_data[12];
 	struct held_lock held[CTX_MAX_HELD];
 	struct mutex *mutexes[CTX_MAX_MUTEX];
 	struct pin pins[CTX_MAX_PINS];

@@ -13,6 +13,7 @@
  */
 #include "process.h"
 #include "hostsys.h"
+#include "refill.h"
 #include "revoke.h"
 #include "guest_signal.h"
 #include "x86_64/regs.h"
@@ -44,7 +45,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	kproc.nthreads = 1;
 	kproc.exec_stop = 0;
 	if (!shares_mm)
-		kproc.flushed = 0;
+		kproc.flushed = host_mm_of(task->mm)->base;
 	k->pending = 0;
 	k->pending_sig = 0;
 	k->held_back = 0;
@@ -57,7 +58,6 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	ctx_join_mm(c, task->mm);
 	host_call(__NR_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 	host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_PRIVATE, 0, 0, 0);
-	newborn_push(c);
 	doorbell_ring();
 	if (!port_ctx_alive(ctx_by_id(shared_area()->supervisor_ctx)) || shared_area()->ending)
 		machine_died();
@@ -97,6 +97,15 @@ struct birth {
 	u64 serial;
 };
 
+/* The memory comes back now, the context by the supervisor, to whom it was announced. */
+static void birth_undo(struct birth *b)
+{
+	if (b->task)
+		task_exit(b->task);
+	birth_change(b->ctx, b->serial, BIRTH_CANCELLED, 0);
+	doorbell_ring();
+}
+
 /* Everything the child needs from the core, made before it exists. */
 static long birth_prepare(struct birth *b, bool share)
 {
@@ -104,15 +113,13 @@ static long birth_prepare(struct birth *b, bool share)
 	struct mm_struct *mm;
 
 	b->serial = process_serial_new();
-	b->ctx = ctx_alloc(q, 0, b->serial);
+	b->ctx = ctx_alloc_child(q, b->serial, kthread()->ctx->port_data[CTXP_SERIAL]);
 	if (!b->ctx)
 		return -EAGAIN;
 	b->task = task_create(q, -(s32)b->serial, kproc.pid, kproc.task->comm);
 	mm = b->task ? child_mm(share) : ERR_PTR(-ENOMEM);
 	if (!b->task || IS_ERR(mm)) {
-		if (b->task)
-			task_exit(b->task);
-		ctx_free(b->ctx);
+		birth_undo(b);
 		return b->task ? PTR_ERR(mm) : -ENOMEM;
 	}
 	b->task->oom_score_adj = kproc.task->oom_score_adj;
@@ -121,12 +128,6 @@ static long birth_prepare(struct birth *b, bool share)
 	b->task->port_data[TASKP_VFORK] = 0;
 	task_set_mm(b->task, mm);
 	return 0;
-}
-
-static void birth_undo(struct birth *b)
-{
-	task_exit(b->task);
-	ctx_free(b->ctx);
 }
 
 /* vfork: until the child has left our address space.  Only death ends the wait early. */
@@ -153,12 +154,14 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 	struct birth b;
 	int pidfd = -1;
 	long ret, pid;
+	u64 mark;
 
 	if (r->flags & CLONE_PIDFD) {
 		ret = copy_to_user(r->pidfd, &pidfd, 4);
 		if (ret)
 			return ret;
 	}
+	mark = installs_mark();
 	ret = birth_prepare(&b, share);
 	if (ret)
 		return ret;
@@ -166,7 +169,12 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 	host_tlb_flush();
 	pid = host_call(__NR_clone, (r->flags & FORK_FLAGS_HOST) | r->exit_signal, 0, &pidfd, 0, 0);
 	if (pid == 0) {
+		/* The context is ours only if the supervisor has not given us up. */
+		if (!birth_change(b.ctx, b.serial, BIRTH_BORN, (s32)host_call(__NR_getpid)))
+			machine_died();
 		child_adopt(k, b.task, b.ctx, share);
+		if (!share)
+			installs_undo(mark);
 		child_finish(t, r);
 		return 0;
 	}
@@ -175,6 +183,7 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 		birth_undo(&b);
 		return pid;
 	}
+	birth_change(b.ctx, b.serial, BIRTH_EXPECTED, (s32)pid); /* it may die before it says so itself */
 	if (r->flags & CLONE_PARENT_SETTID)
 		copy_to_user(r->ptid, &pid, 4);
 	if (r->flags & CLONE_PIDFD)

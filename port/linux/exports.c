@@ -61,16 +61,45 @@ static long machine_init(const struct machine_params *p)
 	return 0;
 }
 
-static bool next_newborn(s32 *pid, u64 *serial, u32 *ctx_id)
+static bool next_newborn(u64 *serial, u32 *ctx_id)
 {
 	struct ctx *c = newborn_pop();
 
 	if (!c)
 		return false;
-	*pid = (s32)c->port_data[CTXP_TGID];
 	*serial = c->port_data[CTXP_SERIAL];
 	*ctx_id = c->id;
 	return true;
+}
+
+static bool ctx_lives(const struct ctx *c, u64 serial)
+{
+	return c->port_data[CTXP_SERIAL] == serial && c->state != CTX_FREE && port_ctx_alive(c);
+}
+
+static bool process_lives(u64 serial)
+{
+	u32 id, last = READ_ONCE(shared_area()->ctx_used);
+
+	for (id = 1; id <= last; id++)
+		if (ctx_lives(ctx_by_id(id), serial))
+			return true;
+	return false;
+}
+
+static enum newborn_state newborn_state(u64 serial, u32 ctx_id, s32 *pid)
+{
+	struct ctx *c = ctx_by_id(ctx_id);
+	u64 birth = __atomic_load_n(&c->port_data[CTXP_BIRTH], __ATOMIC_SEQ_CST);
+
+	*pid = birth ? BIRTH_PID(birth) : (s32)c->port_data[CTXP_TGID]; /* the first program was not forked */
+	if (BIRTH_STATE(birth) == BIRTH_CANCELLED)
+		return NEWBORN_GONE;
+	if (*pid)
+		return NEWBORN_WATCH;
+	if (!process_lives(c->port_data[CTXP_PARENT]) && birth_change(c, serial, BIRTH_CANCELLED, 0))
+		return NEWBORN_GONE;
+	return NEWBORN_WAIT;
 }
 
 /* Frames that the dead context had taken out of use: nobody may reach them any more, then they are free. */
@@ -172,6 +201,8 @@ static void reap(u64 serial)
 	}
 	spin_lock(&q->tasks.lock);
 	task = task_by_serial(q, serial);
+	if (!task)
+		task = task_find(q, -(s32)serial); /* its parent died before it could say more */
 	spin_unlock(&q->tasks.lock);
 	if (task) {
 		vfork_done(task);
@@ -194,8 +225,11 @@ static s32 live_pid(u32 ctx_id)
 	if (ctx_id > shared_area()->ctx_used)
 		return -1;
 	c = ctx_by_id(ctx_id);
-	if (c->state == CTX_FREE || (c->flags & CTXF_SUPERVISOR) || !port_ctx_alive(c) || c->life <= 1)
+	if (c->state == CTX_FREE || (c->flags & CTXF_SUPERVISOR) || !port_ctx_alive(c))
 		return 0;
+	/* Not bound yet: a thread (the others of its process are listed) or a child of fork. */
+	if (c->life <= 1)
+		return BIRTH_PID(c->port_data[CTXP_BIRTH]);
 	return (s32)c->port_data[CTXP_TGID];
 }
 
@@ -211,6 +245,8 @@ const struct kernel_exports kernel_exports = {
 	.machine_init = machine_init,
 	.guest_start = guest_start,
 	.next_newborn = next_newborn,
+	.newborn_state = newborn_state,
+	.process_lives = process_lives,
 	.reap = reap,
 	.log_read = log_read,
 	.live_pid = live_pid,

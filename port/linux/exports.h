@@ -18,6 +18,11 @@ struct machine_params {
 };
 
 struct selftest_exports;
+enum newborn_state {
+	NEWBORN_WAIT,  /* neither: ask again when something has happened */
+	NEWBORN_WATCH,
+	NEWBORN_GONE,  /* it will never be: reap(serial) */
+};
 #define EXPORTS_MAGIC 0x51756972652e6b31ull /* "Quire.k1" */
 struct kernel_exports {
 	u64 magic;
@@ -26,8 +31,12 @@ struct kernel_exports {
 	long (*machine_init)(const struct machine_params *p);
 	/* In a child of the supervisor: becomes the first guest. */
 	void (*guest_start)(const struct guest_boot *b);
-	/* A process that nobody watches yet: its pid and serial.  False if none.  *alive: it had not died by then. */
-	bool (*next_newborn)(s32 *pid, u64 *serial, u32 *ctx_id);
+	/* A process that is not watched yet (and may not exist yet).  False if none. */
+	bool (*next_newborn)(u64 *serial, u32 *ctx_id);
+	/* What is known of it now.  *pid is valid for NEWBORN_WATCH: open a pidfd, then ask process_lives(). */
+	enum newborn_state (*newborn_state)(u64 serial, u32 ctx_id, s32 *pid);
+	/* Has the process a living thread (or is it about to have its first)? */
+	bool (*process_lives)(u64 serial);
 	/* The process with that serial is dead: roll its contexts back, free its memory. */
 	void (*reap)(u64 serial);
 	/* Text of the machine's log from *pos on: returns bytes copied, advances *pos. */

@@ -35,6 +35,7 @@ int port_mm_init(struct mm_struct *mm)
 		h->first_ctx = 0;
 		h->nproc = 0;
 		h->next_free = 0;
+		h->base = h->gen;
 		mm->port_mm = h;
 	}
 	spin_unlock(&m->pool_lock);
@@ -127,6 +128,7 @@ struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
 		c->port_data[CTXP_NEXT] = c->port_data[CTXP_PREV] = 0;
 		c->port_data[CTXP_FREE_NEXT] = 0;
 		c->port_data[CTXP_ROBUST] = 0;
+		c->port_data[CTXP_BIRTH] = c->port_data[CTXP_PARENT] = 0;
 	}
 	spin_unlock(&m->pool_lock);
 	return c;
@@ -146,7 +148,33 @@ void ctx_free(struct ctx *c)
 	spin_unlock(&m->pool_lock);
 }
 
-/* A new process announces itself, so that the supervisor takes a pidfd. */
+struct ctx *ctx_alloc_child(struct quire *q, u64 serial, u64 parent)
+{
+	struct ctx *c;
+
+	spin_lock(&shared_area()->pool_lock);
+	c = ctx_alloc(q, 0, serial);
+	if (c) {
+		c->port_data[CTXP_BIRTH] = birth_word(serial, BIRTH_EXPECTED, 0);
+		c->port_data[CTXP_PARENT] = parent;
+		newborn_push(c);
+	}
+	spin_unlock(&shared_area()->pool_lock);
+	return c;
+}
+
+bool birth_change(struct ctx *c, u64 serial, u32 state, s32 pid)
+{
+	u64 seen = birth_word(serial, BIRTH_EXPECTED, 0), to = birth_word(serial, state, pid), *word = &c->port_data[CTXP_BIRTH];
+
+	if (__atomic_compare_exchange_n(word, &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return true;
+	/* The parent was faster in saying the child's number. */
+	return state == BIRTH_BORN && seen == birth_word(serial, BIRTH_EXPECTED, pid) &&
+	       __atomic_compare_exchange_n(word, &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* A new process is announced, so that the supervisor takes a pidfd. */
 void newborn_push(struct ctx *c)
 {
 	struct machine_shared *m = shared_area();

@@ -33,13 +33,31 @@
 
 /* ---- ctx.port_data[] ---- */
 enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, CTXP_NEWBORN,
-       CTXP_ROBUST /* guest's robust list head: whoever tidies up after a kill walks it */ };
+       CTXP_ROBUST /* guest's robust list head: whoever tidies up after a kill walks it */,
+       CTXP_BIRTH  /* of a process that fork makes: birth_word(); changed by compare-and-swap */,
+       CTXP_PARENT /* serial of the process that makes it */ };
+
+/*
+ * A process is announced to the supervisor before it exists, so that a death at any moment leaves somebody who knows.
+ *	EXPECTED   the parent is about to fork
+ *	BORN       the child runs
+ *	CANCELLED  there will be none: the parent could not fork, or died (said by the supervisor); a child that comes
+ *	           late ends at once
+ */
+#define BIRTH_EXPECTED 1u
+#define BIRTH_BORN 2u
+#define BIRTH_CANCELLED 3u
+#define BIRTH_STATE(word) ((u32)(word) & 3u)
+#define BIRTH_PID(word) ((s32)((word) >> 2 & 0x3fffff)) /* PID_MAX_LIMIT is 2^22; 0 = not known yet */
+#define BIRTH_SERIAL(word) ((word) >> 24)
+static inline u64 birth_word(u64 serial, u32 state, s32 pid) { return serial << 24 | (u64)pid << 2 | state; }
 
 /* Per address space, shared; in machine memory at HOST_MM_OFFSET.  gen, log, first_ctx, nproc: mm->lock (logged). */
 #define FLUSH_LOG 256u
 struct flush_range { u64 start, end; };
 struct host_mm {
 	u64 gen;                  /* number of flushes ever; log[gen % FLUSH_LOG] is the next to write */
+	u64 base;                 /* gen when this mm was made: what its first process agrees with */
 	struct flush_range log[FLUSH_LOG];
 	u32 first_ctx;            /* list of contexts on this mm, by id, through CTXP_NEXT/PREV; 0 = none */
 	u32 nproc;                /* host processes on this mm */
@@ -122,6 +140,8 @@ struct kproc {
 	u64 slots_used;           /* trap slots handed out */
 	u64 seq_next, seq_window; /* refills: where sequential touch would go on; under install */
 	u64 stat_refills, stat_drops;
+	u64 installs;             /* refills ever; under install */
+	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
 };
 extern struct kproc kproc;
 

@@ -13,21 +13,6 @@
 
 struct kproc kproc;
 
-bool process_in_machine(s32 pid)
-{
-	struct quire *q = kthread()->ctx->q;
-	bool found;
-
-	if (pid == kproc.pid || pid == shared_area()->supervisor_pid)
-		return true;
-	if (in_transaction())
-		return true;
-	spin_lock(&q->tasks.lock);
-	found = task_find(q, pid) != NULL;
-	spin_unlock(&q->tasks.lock);
-	return found;
-}
-
 struct task *task_by_serial(struct quire *q, u64 serial)
 {
 	struct task *t;
@@ -121,8 +106,15 @@ void thread_release_user(struct kthread *k)
 static void __attribute__((noreturn)) thread_leave(struct kthread *k, int code)
 {
 	struct ctx *c = k->ctx;
+	u64 all = ~0ull;
 
+	/* No handler may look at the context once it is somebody else's.  A signal to the process goes to another thread. */
+	host_call(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8);
 	ctx_leave_mm(c);
+	/* The leader's stays until the process is over: it may still be on the supervisor's list of newborns. */
+	if (k->tid == kproc.pid)
+		for (;;)
+			host_call(__NR_exit, code);
 	/* Our robust entry stays: until ctx_free() has committed we may die holding pool_lock, and afterwards the life
 	 * word no longer holds our number, so the host leaves it alone. */
 	ctx_free(c);

@@ -3,7 +3,6 @@
 #define QUIRE_LINUX_PROCESS_H
 #include "kernel.h"
 
-bool process_in_machine(s32 pid);
 /* The supervisor is gone or the machine ends: leave at once. */
 void machine_died(void) __attribute__((noreturn));
 /* A bug of this kernel: say where and end the machine. */

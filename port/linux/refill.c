@@ -168,6 +168,39 @@ static void run_extend(struct mm_struct *mm, u64 addr, pte_t *slot, const struct
 	}
 }
 
+/* ---- what was installed lately, for fork ---- */
+
+static void note_install(u64 start, u64 end)
+{
+	struct native_range *r = &kproc.installed[kproc.installs++ % ARRAY_SIZE(kproc.installed)];
+
+	r->start = start;
+	r->end = end;
+}
+
+u64 installs_mark(void)
+{
+	u64 mark;
+
+	install_lock();
+	mark = kproc.installs;
+	install_unlock();
+	return mark;
+}
+
+void installs_undo(u64 mark)
+{
+	if (kproc.installs - mark > ARRAY_SIZE(kproc.installed)) {
+		host_tlb_drop_all();
+		return;
+	}
+	for (; mark < kproc.installs; mark++) {
+		struct native_range *r = &kproc.installed[mark % ARRAY_SIZE(kproc.installed)];
+
+		host_call(__NR_munmap, r->start, r->end - r->start);
+	}
+}
+
 enum refill_result { REFILL_OK, REFILL_MISS, REFILL_STALE, REFILL_NATIVE };
 
 /* Reads the tables at addr.  MISS: the core must decide.  STALE: flush first. */
@@ -202,6 +235,7 @@ static long map_ram(const struct run *r)
 
 static long map_run(const struct run *r)
 {
+	note_install(r->start, r->end);
 	if (r->kind == RUN_RAM)
 		return map_ram(r);
 	if (r->kind == RUN_FILE)

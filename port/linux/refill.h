@@ -6,6 +6,11 @@
 /* Maps the run around addr if the page tables allow `need` (PROT_*).  0, -ENOENT (ask the core), or a host error. */
 long host_refill(u64 addr, u32 need);
 
+/* A thread of a process that forks: mappings made after the address space was copied are the parent's only.  Under no
+ * lock; then in the child, with nobody else there. */
+u64 installs_mark(void);
+void installs_undo(u64 mark);
+
 /* ---- anchor.c: one hidden mapping per mapped host file and protection; mremap(anchor, 0, ...) duplicates it ---- */
 /* Makes sure that [0, end) bytes of the file can be mapped.  fd: the guest's.  0 or negative errno as mmap(2). */
 long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable);

@@ -11,6 +11,10 @@ void flush_until_current(struct kthread *k);
 struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial); /* state KERNEL; NULL when MAX_CTX are in use */
 void ctx_free(struct ctx *c);
 u64 process_serial_new(void);
+/* The context of a process that fork will make, announced to the supervisor: from here on only the supervisor frees it. */
+struct ctx *ctx_alloc_child(struct quire *q, u64 serial, u64 parent);
+/* EXPECTED -> state, with the number that is known by now (0: none).  False if it is not expected (any more). */
+bool birth_change(struct ctx *c, u64 serial, u32 state, s32 pid);
 void ctx_join_mm(struct ctx *c, struct mm_struct *mm);   /* takes mm->lock */
 void ctx_leave_mm(struct ctx *c);                        /* takes mm->lock */
 /* Entries logged after `since`: copies at most FLUSH_LOG ranges into out, returns their number, or -1 when the log was

@@ -24,8 +24,8 @@ static unsigned kill_round(const struct kernel_exports *k)
 		if (!pid || pid == last)
 			continue;
 		last = pid;
-		n++;
-		kill(pid, SIGKILL);
+		if (!kill(pid, SIGKILL))
+			n++;
 	}
 	return n;
 }

@@ -33,9 +33,11 @@
 #define FAILED 125
 #define BELL_TAG 0ull
 #define SIGNAL_TAG 1ull
+#define NEWBORN_POLL_MS 100 /* a child that died before its first step tells nobody */
 #define DEAD_TAG 2ull /* and above: watched processes, index + DEAD_TAG */
 
 struct watched { int pidfd; u64 serial; };
+struct newborn { u64 serial; u32 ctx_id; };
 struct sup {
 	const struct run_options *o;
 	const struct kernel_exports *k;
@@ -45,6 +47,8 @@ struct sup {
 	bool first_ended;
 	struct watched *watched;
 	size_t nwatched, cap;
+	struct newborn *newborns; /* announced, not watched yet */
+	size_t nnewborns, newborn_cap;
 	u64 log_pos;
 	char partial[1024]; /* a log line that is not complete yet */
 	size_t partial_len;
@@ -137,28 +141,55 @@ static size_t watch_slot(struct sup *s)
 	return s->nwatched++;
 }
 
-/* A pidfd is only trusted when the context was still alive after it was opened: then the number cannot have been reused. */
+static void collect_newborns(struct sup *s)
+{
+	struct newborn n;
+
+	while (s->k->next_newborn(&n.serial, &n.ctx_id)) {
+		if (s->nnewborns == s->newborn_cap) {
+			s->newborn_cap = s->newborn_cap ? s->newborn_cap * 2 : 64;
+			s->newborns = realloc(s->newborns, s->newborn_cap * sizeof(n));
+			if (!s->newborns)
+				abort();
+		}
+		s->newborns[s->nnewborns++] = n;
+	}
+}
+
+/* A pidfd is only trusted when the process still lived after it was opened: then the number cannot have been reused. */
+static void watch_process(struct sup *s, u64 serial, s32 pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	size_t i;
+
+	if (fd < 0 || !s->k->process_lives(serial)) {
+		if (fd >= 0)
+			close(fd);
+		s->k->reap(serial);
+		return;
+	}
+	i = watch_slot(s);
+	s->watched[i].pidfd = fd;
+	s->watched[i].serial = serial;
+	epoll_watch(s, fd, DEAD_TAG + i);
+}
+
 static void watch_newborns(struct sup *s)
 {
-	u64 serial;
-	u32 ctx_id;
+	size_t i, kept = 0;
 	s32 pid;
 
-	while (s->k->next_newborn(&pid, &serial, &ctx_id)) {
-		int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-		size_t i;
+	collect_newborns(s);
+	for (i = 0; i < s->nnewborns; i++) {
+		struct newborn n = s->newborns[i];
 
-		if (fd < 0 || s->k->live_pid(ctx_id) != pid) {
-			if (fd >= 0)
-				close(fd);
-			s->k->reap(serial);
-			continue;
+		switch (s->k->newborn_state(n.serial, n.ctx_id, &pid)) {
+		case NEWBORN_WAIT: s->newborns[kept++] = n; break;
+		case NEWBORN_WATCH: watch_process(s, n.serial, pid); break;
+		case NEWBORN_GONE: s->k->reap(n.serial); break;
 		}
-		i = watch_slot(s);
-		s->watched[i].pidfd = fd;
-		s->watched[i].serial = serial;
-		epoll_watch(s, fd, DEAD_TAG + i);
 	}
+	s->nnewborns = kept;
 }
 
 /* The first program stopped (^Z): so do we, that the shell notices; and on we go together. */
@@ -341,6 +372,7 @@ static void one_event(struct sup *s, u64 tag)
 		handle_signals(s);
 	} else if (s->watched[tag - DEAD_TAG].pidfd >= 0) {
 		process_dead(s, tag - DEAD_TAG);
+		watch_newborns(s); /* it may have announced a child that never came */
 	}
 }
 
@@ -351,7 +383,7 @@ static bool anybody_left(struct sup *s)
 	for (i = 0; i < s->nwatched; i++)
 		if (s->watched[i].pidfd >= 0)
 			return true;
-	return false;
+	return s->nnewborns != 0;
 }
 
 static void serve(struct sup *s)
@@ -362,7 +394,9 @@ static void serve(struct sup *s)
 	while (!machine()->panicked) {
 		if (s->first_ended && (!s->o->keep || !anybody_left(s)))
 			return;
-		n = epoll_wait(s->epoll, ev, 32, -1);
+		n = epoll_wait(s->epoll, ev, 32, s->nnewborns ? NEWBORN_POLL_MS : -1);
+		if (!n)
+			watch_newborns(s);
 		for (i = 0; i < n; i++)
 			one_event(s, ev[i].data.u64);
 	}

@@ -18,7 +18,6 @@
 
 static s32 info_code(const u8 *info) { s32 v; __builtin_memcpy(&v, info + 8, 4); return v; }
 static u64 info_addr(const u8 *info) { u64 v; __builtin_memcpy(&v, info + 16, 8); return v; }
-static s32 info_pid(const u8 *info) { s32 v; __builtin_memcpy(&v, info + 16, 4); return v; }
 
 /* (error code, trap number) -> ESR_EL1.  The fault status code says translation fault, level 3: the core looks at
  * the tables itself, and the host cannot tell levels apart. */
@@ -113,8 +112,8 @@ static void note_signal(struct kthread *k, int sig, const u8 *info, bool private
 
 static bool is_private_signal(int sig, const u8 *info)
 {
-	return sig == SIG_PRIVATE && (info_code(info) == SI_TKILL ? process_in_machine(info_pid(info)) :
-					info_code(info) == SI_KERNEL || info_code(info) == 0);
+	/* Whoever sent it: the sender may be gone by now, and looking for it would need a lock. */
+	return sig == SIG_PRIVATE && (info_code(info) == SI_TKILL || info_code(info) == SI_KERNEL || info_code(info) == 0);
 }
 
 /* The parent of this process died (PR_SET_PDEATHSIG): if that was the supervisor, so must we. */
@@ -131,6 +130,12 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 	struct kthread *k = kthread();
 	bool from_guest = !ip_in_kernel(uc->r.ip);
 
+	/*
+	 * First of all: as long as the state is USER, a private signal that interrupts us flushes on our behalf, and that
+	 * takes locks.  From KERNEL on it takes none, so it may interrupt the locks' own code.
+	 */
+	if (from_guest)
+		WRITE_ONCE(k->ctx->state, CTX_KERNEL);
 	if (unlikely(kproc.starting)) {
 		start_first_program(k, uc);
 		exit_work(uc);
@@ -147,7 +152,6 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 			note_signal(k, sig, info, true, uc);
 			host_sigreturn(uc);
 		}
-		k->ctx->state = CTX_KERNEL;
 		exit_work(uc);
 		return;
 	}
@@ -158,7 +162,6 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 			note_signal(k, sig, info, false, uc);
 		host_sigreturn(uc);
 	}
-	WRITE_ONCE(k->ctx->state, CTX_KERNEL);
 	k->syscall_nr = -1;
 	if (sig == SIG_SYS && info_code(info) == SYS_SECCOMP)
 		system_call(k, uc, info);
