@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The hosted flavour of the core: needs nothing but sync/, the port and the memory intrinsics, and has no mutable globals.
 
-Usage: freestanding.py [ARCHIVE]   (default: the one that ./dev build leaves)
+Usage: freestanding.py [ARCHIVE...]   (default: those that ./dev build leaves)
 """
 import glob
 import os
@@ -23,13 +23,13 @@ def run(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def undefined(archive):
+def undefined(archives):
     """Symbols that no member defines: {name: [members that want it]}."""
     wanted, defined, member = {}, set(), "?"
-    for line in run("nm", archive).splitlines():
+    for line in run("nm", *archives).splitlines():
         fields = line.split()
         if line.endswith(":"):
-            member = line[:-1]
+            member = os.path.basename(line[:-1])
         elif len(fields) == 2 and fields[0] in "Uwv":
             wanted.setdefault(fields[1], []).append(member)
         elif len(fields) == 3:
@@ -61,23 +61,25 @@ def mutable_sections(archive):
     return found
 
 
-def check(archive=None):
-    archives = [archive] if archive else glob.glob(os.path.join(ROOT, "build/**/libcore-hosted.a"), recursive=True)
+def check(*archives):
+    # The core comes in two archives: with its stores logged, and text views, which need no log.
+    archives = archives or glob.glob(os.path.join(ROOT, "build/port/linux/libcore-*.a"))
     if not archives:
         return ["libcore-hosted.a is not there: the hosted flavour was not built"], []
-    path = archives[0]
     given = sync_functions()
-    bad = [f"{path}: needs {name}() (from {', '.join(sorted(set(who))[:3])}), which is neither sync, port nor intrinsic"
-           for name, who in sorted(undefined(path).items()) if not ALLOWED.match(name) and name not in given]
-    bad += mutable_sections(path)
-    bad += [f"{path}: common symbol: {line.strip()}" for line in commons(path)]
-    members = len(run("ar", "t", path).split())
-    if not members:
-        bad.append(f"{path} has no members")
-    return bad, [f"{members} objects"]
+    bad = [f"the core needs {name}() (from {', '.join(sorted(set(who))[:3])}), which is neither sync, port nor intrinsic"
+           for name, who in sorted(undefined(archives).items()) if not ALLOWED.match(name) and name not in given]
+    members = 0
+    for path in archives:
+        bad += mutable_sections(path)
+        bad += [f"{path}: common symbol: {line.strip()}" for line in commons(path)]
+        members += len(run("ar", "t", path).split())
+    if members < 20:
+        bad.append(f"only {members} objects: this is not the core")
+    return bad, [f"{members} objects in {len(archives)} archives"]
 
 
 if __name__ == "__main__":
-    failures, notes = check(*sys.argv[1:2])
+    failures, notes = check(*sys.argv[1:])
     print("\n".join(failures + notes))
     sys.exit(1 if failures else 0)
