@@ -76,8 +76,8 @@ static void around_window(const struct vm_fault *vmf, u64 pages, u64 *first, u64
 {
 	u64 window = pages << PAGE_SHIFT;
 	u64 start = MAX(MAX(ALIGN_DOWN(vmf->address, window), ALIGN_DOWN(vmf->address, PMD_SIZE)), vma_start(vmf->vma));
-	u64 end = MIN(MIN(ALIGN_DOWN(vmf->address, window) + window, ALIGN_DOWN(vmf->address, PMD_SIZE) + PMD_SIZE),
-		      vma_end(vmf->vma));
+	/* As Linux: a window that a VMA's start cuts off in front is as much longer behind. */
+	u64 end = MIN(MIN(start + window, ALIGN_DOWN(vmf->address, PMD_SIZE) + PMD_SIZE), vma_end(vmf->vma));
 
 	*first = vmf->pgoff - ((vmf->address - start) >> PAGE_SHIFT);
 	*last = *first + ((end - start) >> PAGE_SHIFT) - 1;
@@ -87,8 +87,6 @@ static u64 around_pages(const struct vm_fault *vmf)
 {
 	const struct quire_config *cfg = &vmf->q->cfg;
 
-	if (vmf->vma->vm_flags & VM_RAND_READ)
-		return 1;
 	if (mapping_is_token(vmf->vma->vm_file->mapping))
 		return cfg->fault_around_tokens ? cfg->fault_around_tokens : FAULT_AROUND_TOKENS;
 	return cfg->fault_around_pages ? cfg->fault_around_pages : FAULT_AROUND_PAGES;

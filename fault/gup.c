@@ -240,7 +240,13 @@ static u64 skip_present(struct mm_struct *mm, u64 addr, u64 end, u32 flags, u64 
 
 /* What there is to do next in [*addr, end).  Returns false at the end; *flags says how to touch *addr, 0 = go on
  * looking. */
-static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, bool write_if_possible, u32 *flags)
+enum populate_mode {
+	POPULATE_READ,
+	POPULATE_PRIVATE, /* as MAP_POPULATE: private writable memory by write faults, the rest by read faults */
+	POPULATE_WRITE,
+};
+
+static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, enum populate_mode mode, u32 *flags)
 {
 	struct vm_area_struct *vma;
 	bool more = false;
@@ -249,8 +255,9 @@ static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, bool write_i
 	*flags = 0;
 	vma = *addr < end ? find_vma(mm, *addr) : NULL;
 	if (vma && vma_start(vma) < end) {
-		bool cow_write = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE && write_if_possible;
-		u32 want = FAULT_FLAG_REMOTE | (cow_write ? FAULT_FLAG_WRITE : 0);
+		bool private = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
+		bool write = mode == POPULATE_WRITE || (mode == POPULATE_PRIVATE && private);
+		u32 want = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0);
 		u64 from = MAX(*addr, vma_start(vma)), to = MIN(end, vma_end(vma));
 
 		more = true;
@@ -262,15 +269,25 @@ static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, bool write_i
 	return more;
 }
 
-int mm_populate(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible)
+static int populate(struct mm_struct *mm, u64 start, u64 end, enum populate_mode mode)
 {
 	u64 addr = start & PAGE_MASK;
 	struct vm_fault vmf;
 	int err = 0;
 	u32 flags;
 
-	while (!err && populate_next(mm, &addr, end, write_if_possible, &flags))
+	while (!err && populate_next(mm, &addr, end, mode, &flags))
 		if (flags)
 			err = reason_to_errno(fault_run(&vmf, mm, addr, flags));
 	return err;
+}
+
+int mm_populate(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible)
+{
+	return populate(mm, start, end, write_if_possible ? POPULATE_PRIVATE : POPULATE_READ);
+}
+
+int mm_fault_in(struct mm_struct *mm, u64 start, u64 end, bool write)
+{
+	return populate(mm, start, end, write ? POPULATE_WRITE : POPULATE_READ);
 }

@@ -19,10 +19,12 @@
 struct dup {
 	struct mm_struct *dst, *src;
 	struct mmu_gather tlb;   /* flushes of src, frames copied for dst */
+	u64 wp_start, wp_end;    /* neighbouring entries of src write-protected since the last flush; end 0 = none */
 	struct vm_area_struct *child; /* the VMA being filled */
 	u64 at;                  /* copied up to here */
 	unsigned tries;
 	bool starved;            /* an allocation failed: reclaim before going on */
+	bool moving;             /* a page is on the move: wait for it */
 };
 
 /* ---- locks of both ---- */
@@ -37,8 +39,28 @@ static void dup_lock(struct dup *d)
 	}
 }
 
+/* Exact ranges, not one from the first to the last: a port may keep what else lies between them. */
+static void flush_protected(struct dup *d)
+{
+	if (!d->wp_end)
+		return;
+	port_tlb_protect_range(d->src, d->wp_start, d->wp_end);
+	d->wp_end = 0;
+	d->tlb.pending = true;
+}
+
+static void note_protected(struct dup *d, u64 addr)
+{
+	if (d->wp_end != addr) {
+		flush_protected(d);
+		d->wp_start = addr;
+	}
+	d->wp_end = addr + PAGE_SIZE;
+}
+
 static void dup_unlock(struct dup *d)
 {
+	flush_protected(d);
 	tlb_flush(&d->tlb);
 	spin_unlock(&d->dst->lock);
 	spin_unlock(&d->src->lock);
@@ -55,7 +77,9 @@ static int dup_cycle(struct dup *d)
 		err = mm_reclaim(d->src->q, &d->tries);
 	else
 		d->tries = 0;
-	d->starved = false;
+	if (d->moving)
+		migration_entry_wait(d->src->q);
+	d->starved = d->moving = false;
 	dup_lock(d);
 	return err;
 }
@@ -120,13 +144,13 @@ static pte_t dup_protect(struct dup *d, const struct pt_iter *it, pte_t p)
 	pte_t shared = pte_clear_excl(pte_wrprotect(p));
 
 	if (d->child->vm_flags & VM_SHARED)
-		return pte_mkold(pte_mkclean(p));
+		return pte_mkclean(p);
 	if (shared.v != p.v) {
 		set_pte(d->src, it->slot, shared);
 		if (pte_write(p))
-			tlb_remove(&d->tlb, it->addr, 1, 0, 0);
+			note_protected(d, it->addr);
 	}
-	return pte_mkold(shared);
+	return shared;
 }
 
 static bool dup_present(struct dup *d, struct dup_run *run, pte_t *slot, const struct pt_iter *it, pte_t p)
@@ -178,7 +202,8 @@ static bool dup_entry(struct dup *d, struct dup_run *run, const struct pt_iter *
 
 	if (it->level != PT_LAST_LEVEL)
 		return dup_split(d, it);
-	if (pte_is_migration(p))
+	d->moving = pte_is_migration(p);
+	if (d->moving)
 		return false;
 	slot = pte_alloc(d->dst, it->addr);
 	d->starved = !slot;

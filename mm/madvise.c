@@ -369,8 +369,8 @@ static int populate_step(struct mm_struct *mm, u64 *start, u64 end, bool write)
 	spin_unlock(&mm->lock);
 	if (err)
 		return err;
-	if (mm->q->hooks.populate)
-		err = mm->q->hooks.populate(mm, *start, stop, write);
+	if (mm->q->hooks.fault_in)
+		err = mm->q->hooks.fault_in(mm, *start, stop, write);
 	*start = stop;
 	return err ? err : stop < end;
 }

@@ -69,14 +69,29 @@ static bool should_zap(struct mm_struct *mm, pte_t p, u32 flags)
 	return pte_present(p) && !pte_special(p) && pte_folio(mm, p)->f.type != FRAME_ANON;
 }
 
-static void zap_nonpresent(struct mm_struct *mm, pte_t p)
+/* A page on the move: the entry gives back what it kept of the one it replaced. */
+static void zap_migration(struct mmu_gather *tlb, u64 addr, pte_t p)
 {
+	struct quire *q = tlb->mm->q;
+	struct folio *folio = pfn_folio(q, pte_migration_pfn(p));
+
+	add_mm_counter(tlb->mm, mm_counter(folio), -1);
+	spin_lock(&q->lock);
+	folio_remove_rmap(q, folio, 1);
+	tlb_remove(tlb, addr, 1, folio_pfn(q, folio), 1);
+	spin_unlock(&q->lock);
+}
+
+static void zap_nonpresent(struct mmu_gather *tlb, u64 addr, pte_t p)
+{
+	struct mm_struct *mm = tlb->mm;
+
 	if (pte_is_swap(p)) {
 		add_mm_counter(mm, MM_SWAPENTS, -1);
 		if (mm->q->hooks.swap_free)
 			mm->q->hooks.swap_free(mm->q, pte_to_swp_entry(p), 1);
 	} else if (pte_is_migration(p)) {
-		add_mm_counter(mm, mm_counter(pfn_folio(mm->q, pte_migration_pfn(p))), -1);
+		zap_migration(tlb, addr, p);
 	}
 }
 
@@ -101,7 +116,7 @@ static void zap_entry(struct mmu_gather *tlb, struct zap_run *run, const struct 
 	u32 n = (u32)(pt_size(it->level) >> PAGE_SHIFT);
 
 	if (!pte_present(p)) {
-		zap_nonpresent(mm, p);
+		zap_nonpresent(tlb, it->addr, p);
 		set_pte(mm, it->slot, __pte(0));
 		return;
 	}

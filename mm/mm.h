@@ -110,6 +110,12 @@ static inline u64 get_mm_rss(const struct mm_struct *mm)
 	return (u64)(mm->rss[MM_FILEPAGES] + mm->rss[MM_ANONPAGES] + mm->rss[MM_SHMEMPAGES]);
 }
 
+/* Under no lock, after a migration entry was met: waits until its page may have arrived (or a moment). */
+static inline void migration_entry_wait(struct quire *q)
+{
+	port_wait(&q->migrations, __atomic_load_n(&q->migrations, __ATOMIC_ACQUIRE), 200000);
+}
+
 /* ---- mm/memory.c: entries of an mm.  Under mm->lock ---- */
 static inline void add_mm_counter(struct mm_struct *mm, int member, s64 n) { mm->rss[member] += n; }
 int mm_counter(const struct folio *folio); /* MM_ANONPAGES, MM_FILEPAGES or MM_SHMEMPAGES */
@@ -194,6 +200,7 @@ enum rmap_result {
 	RMAP_STOPPED,  /* the visitor said so */
 	RMAP_BUSY,     /* an mm's lock was refused, or too many mms for one transaction: some were not visited */
 };
+#define RMAP_MIGRATION 2u /* visits the migration entries that stand for the folio's pages, instead of the entries that map it */
 #define RMAP_MAY_CYCLE 1u /* q->lock (held once, nothing else) may be dropped and retaken between mms: hold a reference */
 /* The order of locks is mm->lock -> q->lock, so mms are locked by spin_trylock here (unless held by the caller). */
 enum rmap_result rmap_walk(struct quire *q, struct folio *folio, rmap_visit_fn visit, void *arg, u32 flags);

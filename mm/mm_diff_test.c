@@ -3,13 +3,14 @@
  *
  * One random stream of calls is executed twice: by raw system calls in a child process, inside a window of addresses
  * that nothing else uses, and on a simulated machine.  After every call these must agree: what it returned (errno, or
- * the address if it lies in the window), the bytes read or the signal a touch got, mincore's vector, and the list of
- * mappings in the window as /proc/self/maps prints it (ranges, permissions, sharing, file offsets).
+ * the address if it lies in the window), the bytes read or the signal a touch got, mincore's vector, the locked and now and
+ * then the resident size, and the list of mappings in the window as /proc/self/maps prints it (ranges, permissions, sharing, file offsets).
  *
  * The stream does not depend on results, so that both sides can be run one after the other.  What the kernel may answer
  * freely (an address outside the window) is unmapped at once on both sides.  "Fork" goes on in the child.
  *
- * QUIRE_SEED replays a run; QUIRE_DIFF_OPS sets the length of each stream, QUIRE_DIFF_ROUNDS their number.
+ * QUIRE_SEED replays a run; QUIRE_DIFF_OPS sets the length of each stream, QUIRE_DIFF_ROUNDS their number, QUIRE_DIFF_RSS how
+ * often the resident size is looked at.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,6 +43,13 @@ enum op_kind { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MREMAP, OP_MADVISE, OP_MLOCK,
 static const char *const op_names[NR_OPS] = {"mmap", "munmap", "mprotect", "mremap", "madvise", "mlock", "munlock",
 					     "mincore", "msync", "read", "write", "fork", "mlockall"};
 
+static u32 rss_every = 8; /* QUIRE_DIFF_RSS */
+/* Streams with a file that is never too short compare rss too.  In the others touches beyond its end are SIGBUS, and
+ * Linux then maps the page's neighbours all the same (fault-around comes first). */
+static bool long_file;
+static u64 file_bytes(void) { return (long_file ? FILE_PAGES + 128 : FILE_PAGES / 2) * PAGE_SIZE; }
+static bool rss_wanted(u32 i) { return long_file && i % rss_every == 0; }
+
 struct op {
 	enum op_kind kind;
 	u64 a, b, c, d, e;
@@ -58,6 +66,7 @@ struct result {
 	u32 nmaps;
 	u64 vec;              /* mincore, one bit a page */
 	u64 locked;           /* pages of VmLck; unprivileged streams only */
+	u64 rss;              /* pages, by smaps; every rss_every operations */
 	struct map maps[MAX_MAPS];
 };
 
@@ -323,6 +332,25 @@ static u64 native_locked(void)
 	return at ? strtoul(at + 6, NULL, 10) / 4 : ~0ull;
 }
 
+static u64 native_rss(void)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	char line[256];
+	bool in = false;
+	u64 pages = 0;
+
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long start, end, kb;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			in = start >= WINDOW && start < WINDOW_END + (64 << PAGE_SHIFT);
+		else if (in && sscanf(line, "Rss: %lu", &kb) == 1)
+			pages += kb / 4;
+	}
+	fclose(f);
+	return pages;
+}
+
 /* The parent of a fork waits and passes the child's verdict on. */
 static void native_fork(void)
 {
@@ -345,7 +373,7 @@ static void native_setup(bool privileged)
 	sigaction(SIGBUS, &sa, NULL);
 	fds[0] = -1;
 	fds[1] = (int)syscall(SYS_memfd_create, "diff", 0);
-	if (ftruncate(fds[1], FILE_PAGES * PAGE_SIZE / 2) != 0)
+	if (ftruncate(fds[1], (off_t)file_bytes()) != 0)
 		_exit(98);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[1]);
 	fds[2] = open(path, O_RDONLY);
@@ -374,7 +402,7 @@ static void native_smaps(u32 i)
 			in = start >= WINDOW && start < WINDOW_END;
 		if (in && sscanf(line, "%lx-%lx ", &start, &end) == 2)
 			fprintf(stderr, "  smaps %3lu-%3lu", (start - (unsigned long)WINDOW) >> PAGE_SHIFT, (end - (unsigned long)WINDOW) >> PAGE_SHIFT);
-		if (in && (!strncmp(line, "VmFlags", 7) || !strncmp(line, "Anonymous:", 10)))
+		if (in && (!strncmp(line, "VmFlags", 7) || !strncmp(line, "Rss:", 4) || !strncmp(line, "Anonymous:", 10)))
 			fprintf(stderr, "  %.*s%s", (int)strcspn(line, "\n"), line, line[0] == 'V' ? "\n" : "");
 	}
 	fclose(f);
@@ -392,6 +420,7 @@ static void native_run(const struct op *ops, u32 n, bool privileged)
 		r->ret = native_op(&ops[i], &r->vec);
 		native_maps(r);
 		r->locked = privileged ? 0 : native_locked();
+		r->rss = rss_wanted(i) ? native_rss() : 0;
 		sh->done = i + 1;
 	}
 	_exit(0);
@@ -516,6 +545,19 @@ static void sim_maps(struct sim_side *s, struct result *r)
 	}
 }
 
+static u64 sim_rss(struct mm_struct *mm)
+{
+	struct pt_iter it;
+	u64 pages = 0;
+
+	spin_lock(&mm->lock);
+	pt_iter_init(&it, mm->q, mm->pgd, WINDOW, WINDOW_END + (64 << PAGE_SHIFT));
+	while (pt_iter_next(&it))
+		pages += pte_present(pte_read(it.slot)) && !pte_special(pte_read(it.slot));
+	spin_unlock(&mm->lock);
+	return pages;
+}
+
 static void sim_setup(struct sim_side *s, u64 seed, bool privileged)
 {
 	struct sim_config cfg = {.seed = seed, .break_percent = 20, .memory = 64 << 20};
@@ -526,7 +568,7 @@ static void sim_setup(struct sim_side *s, u64 seed, bool privileged)
 	s->mm->cap_sys_rawio = privileged;
 	s->mm->rlim_memlock = MEMLOCK_PAGES * PAGE_SIZE;
 	s->files[0] = NULL;
-	s->files[1] = shmem_file_setup(s->q, "/memfd:diff (deleted)", FILE_PAGES * PAGE_SIZE / 2, VM_NORESERVE);
+	s->files[1] = shmem_file_setup(s->q, "/memfd:diff (deleted)", file_bytes(), VM_NORESERVE);
 	s->files[1]->mapping->refcount++; /* the second file's */
 	s->files[2] = file_create(s->q, s->files[1]->mapping, FMODE_READ, "/memfd:diff (deleted)");
 }
@@ -613,12 +655,13 @@ static void compare(const struct op *ops, u32 i, const struct result *sim, const
 {
 	const struct result *nat = &sh->native[i];
 
-	if (nat->ret == sim->ret && nat->vec == sim->vec && nat->locked == sim->locked && same_maps(nat, sim))
+	if (nat->ret == sim->ret && nat->vec == sim->vec && nat->locked == sim->locked && nat->rss == sim->rss && same_maps(nat, sim))
 		return;
 	print_op(i, &ops[i]);
-	fprintf(stderr, "  native %lld (%llx), sim %lld (%llx); vec %llx %llx, locked %llu %llu\n", (long long)nat->ret, (unsigned long long)nat->ret, (long long)sim->ret,
+	fprintf(stderr, "  native %lld (%llx), sim %lld (%llx); vec %llx %llx, locked %llu %llu, rss %llu %llu\n", (long long)nat->ret, (unsigned long long)nat->ret, (long long)sim->ret,
 		(unsigned long long)sim->ret, (unsigned long long)nat->vec, (unsigned long long)sim->vec,
-		(unsigned long long)nat->locked, (unsigned long long)sim->locked);
+		(unsigned long long)nat->locked, (unsigned long long)sim->locked, (unsigned long long)nat->rss,
+		(unsigned long long)sim->rss);
 	print_maps("before", before, before);
 	print_maps("native", nat, sim);
 	print_maps("sim", sim, nat);
@@ -634,6 +677,7 @@ static void run_stream(u64 seed, u32 n, bool privileged)
 	int status;
 	pid_t pid;
 
+	long_file = seed & 2;
 	rng_state = seed * 2 + 1;
 	for (u32 i = 0; i < 8; i++)
 		rng();
@@ -652,6 +696,7 @@ static void run_stream(u64 seed, u32 n, bool privileged)
 		now.ret = sim_op(&s, &ops[i], &now.vec);
 		sim_maps(&s, &now);
 		now.locked = privileged ? 0 : s.mm->locked_vm;
+		now.rss = rss_wanted(i) ? sim_rss(s.mm) : 0;
 		trace(&s, ops, i);
 		if (!mm_is_valid(s.mm)) {
 			print_op(i, &ops[i]);
@@ -688,6 +733,8 @@ static void test_against_the_host(void **state)
 	u64 seed = sim_seed((u64)getpid() * 1000003u);
 	u32 rounds = env_number("QUIRE_DIFF_ROUNDS", 8), n = env_number("QUIRE_DIFF_OPS", 1000);
 	bool root = geteuid() == 0;
+
+	rss_every = env_number("QUIRE_DIFF_RSS", 8);
 
 	(void)state;
 #ifdef __SANITIZE_THREAD__

@@ -91,6 +91,13 @@ struct walk {
 	bool stopped, busy;
 };
 
+static bool entry_is_wanted(pte_t p, pfn_t pfn, u32 flags)
+{
+	if (flags & RMAP_MIGRATION)
+		return pte_is_migration(p) && pte_migration_pfn(p) == pfn;
+	return pte_present(p) && !pte_special(p) && pte_pfn(p) == pfn;
+}
+
 /* Visits the entries of one VMA.  Under its mm's lock. */
 static void walk_vma(struct walk *w, struct vm_area_struct *vma)
 {
@@ -103,7 +110,7 @@ static void walk_vma(struct walk *w, struct vm_area_struct *vma)
 		pte_t *slot = addr == ~0ull ? NULL : pte_lookup(mm, addr);
 		pte_t p = slot ? pte_read(slot) : __pte(0);
 
-		if (!pte_present(p) || pte_special(p) || pte_pfn(p) != pfn + i)
+		if (!entry_is_wanted(p, pfn + i, w->flags))
 			continue;
 		w->left--;
 		if (!w->visit(w->folio, vma, addr, slot, w->arg))

@@ -80,6 +80,7 @@ static void init_hooks(struct quire *q)
 	q->hooks.try_to_free_pages = try_to_free_pages;
 	q->hooks.out_of_memory = out_of_memory;
 	q->hooks.populate = mm_populate;
+	q->hooks.fault_in = mm_fault_in;
 	q->hooks.shmem_file_setup = shmem_file_setup;
 	q->hooks.file_put = file_put;
 	q->hooks.filemap_sync = filemap_sync;

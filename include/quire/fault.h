@@ -56,6 +56,8 @@ long access_process_vm(struct mm_struct *mm, u64 addr, void *buf, size_t len, bo
 long access_process_vm_flags(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write, u32 flags);
 /* Makes [start, end) resident as MAP_POPULATE does.  0 or negative errno (first failure). */
 int mm_populate(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible);
+/* The same by read or write faults throughout (MADV_POPULATE_*).  The VMAs allow that access. */
+int mm_fault_in(struct mm_struct *mm, u64 start, u64 end, bool write);
 
 /* get_user_pages(2 of Linux's API): faults in and references the frames of n pages from addr (page aligned) on; pfns[i] each with
  * one reference, to be given back by put_user_pages().  A pinned anonymous page stays where the mm sees it: it is made

@@ -24,6 +24,8 @@ struct quire_hooks {
 	int (*out_of_memory)(struct quire *q, gfp_t gfp, unsigned order);
 	/* mmap -> populate (fault/): make [start, end) resident, as mm_populate().  Under no lock. */
 	int (*populate)(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible);
+	/* MADV_POPULATE_READ, _WRITE -> fault: mm_fault_in().  Under no lock. */
+	int (*fault_in)(struct mm_struct *mm, u64 start, u64 end, bool write);
 	/* zap -> swap: n references to a swap entry went away.  Under mm->lock. */
 	void (*swap_free)(struct quire *q, u64 entry, u32 n);
 	/* fork -> swap: one more reference to a swap entry.  Under mm->lock. */
@@ -50,6 +52,8 @@ struct quire_hooks {
 	void (*clear_highpages)(struct quire *q, struct frame *f, u32 n);
 	/* mm -> LRU: a new anonymous folio is mapped; folio_add_lru().  Under q->lock. */
 	void (*lru_add)(struct quire *q, struct folio *folio);
+	/* migration -> a test: the bytes of this folio have moved elsewhere and its frames are about to be freed.  Under no lock. */
+	void (*folio_moved)(struct quire *q, struct folio *folio);
 	/* phys -> LRU: a folio on an LRU list is about to be freed; take it off.  Under q->lock. */
 	void (*lru_del)(struct quire *q, struct folio *folio);
 };
