@@ -33,13 +33,25 @@ static long points_of(struct quire *q, const struct mm_usage *u, s32 adj)
 	return points + (long)adj * ((long)totalram_pages(q) / 1000);
 }
 
+/* May the task be killed at all?  Then also its adjustment. */
+static bool killable(struct quire *q, struct task *t, s32 *adj)
+{
+	bool ok;
+
+	spin_lock(&q->tasks.lock);
+	*adj = t->oom_score_adj;
+	ok = *adj > OOM_SCORE_ADJ_MIN && t->oom_victim != OOM_GIVEN_UP;
+	spin_unlock(&q->tasks.lock);
+	return ok;
+}
+
 /* LONG_MIN for tasks that cannot be killed; else fills *u. */
 static long badness(struct quire *q, struct task *t, struct mm_usage *u)
 {
 	struct mm_struct *mm;
-	s32 adj = READ_ONCE(t->oom_score_adj);
+	s32 adj;
 
-	if (adj <= OOM_SCORE_ADJ_MIN || READ_ONCE(t->oom_victim) == OOM_GIVEN_UP)
+	if (!killable(q, t, &adj))
 		return LONG_MIN;
 	mm = task_get_mm(t);
 	if (!mm)
@@ -127,16 +139,26 @@ static bool memory_is_back(struct quire *q, unsigned order)
 	return ok;
 }
 
+static u32 wake_count(struct quire *q)
+{
+	u32 n;
+
+	spin_lock(&q->tasks.lock);
+	n = q->oom_wake;
+	spin_unlock(&q->tasks.lock);
+	return n;
+}
+
 /* Somebody else is choosing. */
 static void wait_a_moment(struct quire *q)
 {
-	port_wait(&q->oom_wake, __atomic_load_n(&q->oom_wake, __ATOMIC_ACQUIRE), OOM_BUSY_NS);
+	port_wait(&q->oom_wake, wake_count(q), OOM_BUSY_NS);
 }
 
 static void wait_for_memory(struct quire *q, unsigned order)
 {
 	for (int i = 0; i < OOM_WAITS; i++) {
-		u32 seen = __atomic_load_n(&q->oom_wake, __ATOMIC_ACQUIRE);
+		u32 seen = wake_count(q);
 
 		if (memory_is_back(q, order) || !victim_is_dying(q))
 			return;
@@ -242,9 +264,16 @@ static void oom_kill_process(struct quire *q, struct task *t)
 	mmput(mm);
 }
 
-static bool is_victim(const struct task *t)
+static bool is_victim(struct task *t)
 {
-	return t && READ_ONCE(t->oom_victim) != OOM_NONE;
+	bool victim;
+
+	if (!t)
+		return false;
+	spin_lock(&t->q->tasks.lock);
+	victim = t->oom_victim != OOM_NONE;
+	spin_unlock(&t->q->tasks.lock);
+	return victim;
 }
 
 /* Under q->oom_lock. */
