@@ -8,7 +8,8 @@
  *   swap               ->   one more reference to the slot, not exclusive in both
  *   zero page, guard   ->   copied
  *
- * It goes in pieces: a piece ends when the transaction is long enough, and goes on where it stopped.  Nobody else runs in the
+ * It goes in pieces: a piece ends when the transaction is long enough, and goes on where it stopped.  Nobody else runs
+ * in the
  * child.  Threads of the parent may write between pieces; each page is then in the child as it was when its piece came.
  *
  * Invariants: as mm_is_valid for both at every commit.
@@ -18,13 +19,13 @@
 
 struct dup {
 	struct mm_struct *dst, *src;
-	struct mmu_gather tlb;   /* flushes of src, frames copied for dst */
-	u64 wp_start, wp_end;    /* neighbouring entries of src write-protected since the last flush; end 0 = none */
+	struct mmu_gather tlb; /* flushes of src, frames copied for dst */
+	u64 wp_start, wp_end;  /* neighbouring entries of src write-protected since the last flush; end 0 = none */
 	struct vm_area_struct *child; /* the VMA being filled */
-	u64 at;                  /* copied up to here */
+	u64 at;                       /* copied up to here */
 	unsigned tries;
-	bool starved;            /* an allocation failed: reclaim before going on */
-	bool moving;             /* a page is on the move: wait for it */
+	bool starved; /* an allocation failed: reclaim before going on */
+	bool moving;  /* a page is on the move: wait for it */
 };
 
 /* ---- locks of both ---- */
@@ -122,8 +123,8 @@ static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
 
 	if (!copy)
 		return false;
-	/* Logged, unlike port_copy_pages(): the frame was allocated in this transaction, and a rollback that gives it back
-	 * must also give it its old bytes, which may be known to be zero. */
+	/* Logged, unlike port_copy_pages(): the frame was allocated in this transaction, and a rollback that gives it
+	 * back must also give it its old bytes, which may be known to be zero. */
 	memcpy(port_frame_address(q, folio_pfn(q, copy)), port_frame_address(q, pte_pfn(p)), PAGE_SIZE);
 	spin_lock(&q->lock);
 	copy->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
@@ -235,9 +236,12 @@ static bool dup_piece(struct dup *d)
 }
 
 /*
- * Shared file pages and the zero page come back by faults, as on Linux (vma_needs_copy).  But a hosted port's fork carries
- * the translations over and needs an entry behind each of them, so that rmap finds it; and a fault costs far more there than
- * copying an entry.  What such a child must not see is flushed from its side: the translations it may have inherited go.
+ * Shared file pages and the zero page come back by faults, as on Linux (vma_needs_copy).  But a hosted port's fork
+ * carries
+ * the translations over and needs an entry behind each of them, so that rmap finds it; and a fault costs far more there
+ * than
+ * copying an entry.  What such a child must not see is flushed from its side: the translations it may have inherited
+ * go.
  */
 static bool needs_copy(struct mm_struct *dst, const struct vm_area_struct *vma)
 {

@@ -59,6 +59,8 @@ void port_mm_destroy(struct mm_struct *mm);
 /* Under mm->lock, after PTEs in [start, end) were cleared or restricted: no *new* use of the old
  * translations once port_tlb_sync() has returned.  Cannot fail. */
 void port_tlb_flush_range(struct mm_struct *mm, u64 start, u64 end);
+/* The same when all that [start, end) lost is the permission to write: reads through the old translations stay right. */
+void port_tlb_protect_range(struct mm_struct *mm, u64 start, u64 end);
 /* Under no lock: returns when no CPU of any process can use a translation flushed before the call, except
  * pinned ranges, which the flusher skipped beforehand (port_range_pinned). */
 void port_tlb_sync(struct mm_struct *mm);

@@ -57,18 +57,27 @@ void port_mm_destroy(struct mm_struct *mm)
 	spin_unlock(&m->pool_lock);
 }
 
-void port_tlb_flush_range(struct mm_struct *mm, u64 start, u64 end)
+static void log_range(struct mm_struct *mm, u64 start, u64 end, u32 protect)
 {
 	struct host_mm *h = host_mm_of(mm);
 	struct flush_range *last;
 
 	if (!h || start >= end)
 		return;
-	/* The newest entry may be widened only by its own transaction; keep it simple: always append. */
 	last = &h->log[h->gen % FLUSH_LOG];
 	last->start = start;
-	last->end = end;
+	last->end = end | protect;
 	h->gen++;
+}
+
+void port_tlb_flush_range(struct mm_struct *mm, u64 start, u64 end)
+{
+	log_range(mm, start & PAGE_MASK, PAGE_ALIGN(end), 0);
+}
+
+void port_tlb_protect_range(struct mm_struct *mm, u64 start, u64 end)
+{
+	log_range(mm, start & PAGE_MASK, PAGE_ALIGN(end), FLUSH_PROTECT);
 }
 
 int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u64 *gen)

@@ -53,7 +53,8 @@ enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, C
 static inline u64 birth_word(u64 serial, u32 state, s32 pid) { return serial << 24 | (u64)pid << 2 | state; }
 
 /* Per address space, shared; in machine memory at HOST_MM_OFFSET.  gen, log, first_ctx, nproc: mm->lock (logged). */
-#define FLUSH_LOG 256u
+#define FLUSH_LOG 512u
+#define FLUSH_PROTECT 1u /* in end: only write permission was lost */
 struct flush_range { u64 start, end; };
 struct host_mm {
 	u64 gen;                  /* number of flushes ever; log[gen % FLUSH_LOG] is the next to write */

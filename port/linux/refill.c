@@ -373,8 +373,15 @@ static void keep_pins_and_natives(struct keep_list *k)
 	}
 }
 
-/* Unmaps [start, end) except what overlaps a kept range. */
-static void unmap_except(u64 start, u64 end, const struct keep_list *k)
+/* Reads may go on through what is mapped; where something is not, the host stops half-way, and then all of it goes. */
+static void host_unmap(u64 start, u64 len, bool protect)
+{
+	if (!protect || host_call(__NR_mprotect, start, len, PROT_READ) < 0)
+		host_call(__NR_munmap, start, len);
+}
+
+/* Unmaps (or write-protects) [start, end) except what overlaps a kept range. */
+static void unmap_except(u64 start, u64 end, bool protect, const struct keep_list *k)
 {
 	u64 at = start;
 
@@ -389,7 +396,7 @@ static void unmap_except(u64 start, u64 end, const struct keep_list *k)
 			skip_to = k->r[i].end;
 		}
 		if (stop > at)
-			host_call(__NR_munmap, at, stop - at);
+			host_unmap(at, stop - at, protect);
 		at = stop == end ? end : skip_to;
 	}
 }
@@ -397,7 +404,7 @@ static void unmap_except(u64 start, u64 end, const struct keep_list *k)
 void host_tlb_drop_all(void)
 {
 	keep_pins_and_natives(&kept);
-	unmap_except(PAGE_SIZE * 16, GUEST_END, &kept);
+	unmap_except(PAGE_SIZE * 16, GUEST_END, false, &kept);
 	kproc.seq_window = WINDOW_MIN;
 }
 
@@ -432,12 +439,12 @@ static void refresh_pinned(u64 start, u64 end)
 
 static void flush_one(const struct flush_range *range, const struct keep_list *k)
 {
-	u64 start = range->start & PAGE_MASK, end = MIN(PAGE_ALIGN(range->end), GUEST_END);
+	u64 start = range->start, end = MIN(range->end & PAGE_MASK, GUEST_END);
 	u32 i;
 
 	if (start >= end)
 		return;
-	unmap_except(start, end, k);
+	unmap_except(start, end, range->end & FLUSH_PROTECT, k);
 	for (i = 0; i < k->n; i++) {
 		u64 s = MAX(start, k->r[i].start), e = MIN(end, k->r[i].end);
 
@@ -459,19 +466,21 @@ static void sort_ranges(struct flush_range *r, int n)
 	}
 }
 
-/* Neighbours and overlaps become one: a munmap costs per call, not per page. */
+/* Neighbours and overlaps of one kind become one: a munmap costs per call, not per page. */
 static int merge_ranges(struct flush_range *r, int n)
 {
 	int i, out = 0;
 
 	sort_ranges(r, n);
 	for (i = 1; i < n; i++) {
-		if (r[i].start <= r[out].end)
+		bool same_kind = !((r[i].end ^ r[out].end) & FLUSH_PROTECT);
+
+		if (same_kind && r[i].start <= r[out].end)
 			r[out].end = MAX(r[out].end, r[i].end);
 		else
 			r[++out] = r[i];
 	}
-	return n ? out + 1 : 0;
+	return n > 0 ? out + 1 : 0;
 }
 
 void host_tlb_flush(void)

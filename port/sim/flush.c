@@ -106,6 +106,12 @@ void port_tlb_flush_range(struct mm_struct *mm, u64 start, u64 end)
 	pthread_mutex_unlock(&s->flush_lock);
 }
 
+/* A TLB entry is dropped whole. */
+void port_tlb_protect_range(struct mm_struct *mm, u64 start, u64 end)
+{
+	port_tlb_flush_range(mm, start, end);
+}
+
 /* Flushes [start, end) except what is pinned.  True if something was left.  Under flush_lock. */
 static bool flush_unpinned(struct sim_mm *s, u64 start, u64 end)
 {
