@@ -226,6 +226,9 @@ static enum vm_fault_reason serve_need(struct vm_fault *vmf)
 	case NEED_MM_IDLE:
 		mm_wait_busy(vmf->mm);
 		return VM_FAULT_RETRY;
+	case NEED_MIGRATION:
+		migration_entry_wait(vmf->q);
+		return VM_FAULT_RETRY;
 	case NEED_NOTHING:
 		port_relax();
 		return VM_FAULT_RETRY;

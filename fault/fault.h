@@ -65,6 +65,7 @@ enum vm_fault_need {
 	NEED_BYTES,      /* vmf->spare is to be filled with page pgoff of need_file (tokens) */
 	NEED_STACK,      /* expand_stack(mm, address) */
 	NEED_MM_IDLE,    /* a mapping call is at work here */
+	NEED_MIGRATION,  /* the page is on the move */
 };
 
 enum spare_state { SPARE_RAW, SPARE_CLEAR, SPARE_BYTES };

@@ -97,7 +97,7 @@ static enum vm_fault_reason handle_nonpresent(struct vm_fault *vmf)
 		return VM_FAULT_BADMAP;
 	case PTE_KIND_MIGRATION:
 		FAULT_TRACE(vmf->q, "migration_entry_wait");
-		return fault_retry(vmf, NEED_NOTHING);
+		return fault_retry(vmf, NEED_MIGRATION);
 	default:
 		FAULT_TRACE(vmf->q, "do_swap_page");
 		return VM_FAULT_SIGBUS;

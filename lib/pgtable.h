@@ -11,7 +11,8 @@
  *   - no AF: any access faults.
  *   - DBM is the *permission* to write ("writable"), RO (AP[2]) what the MMU obeys.  A clean writable entry has DBM and
  *     RO: the first write faults, and pte_mkdirty() sets DIRTY and clears RO.
- * EXCL says: this anonymous frame belongs to this entry alone, so a write needs no copy.  fork() clears it on both sides.
+ * EXCL says: this anonymous frame belongs to this entry alone, so a write needs no copy.  fork() clears it on both
+ * sides.
  * PROT_NONE keeps the entry valid but not accessible from EL0 (USR clear, UXN set).
  *
  * An entry that is not valid but not zero (bits 5:2 say which kind):
@@ -164,7 +165,7 @@ static inline u64 pte_to_swp_entry(pte_t p)
 }
 static inline bool pte_swp_excl(pte_t p) { return p.v & PTE_SWP_EXCL; }
 static inline pte_t pte_swp_clear_excl(pte_t p) { return __pte(p.v & ~PTE_SWP_EXCL); }
-/* A page on the move: `old` is the entry it replaces.  The folio's mapcount and reference were dropped. */
+/* A page on the move: `old` is the entry it replaces, whose share of the folio's mapcount and references it keeps. */
 static inline pte_t pte_mkmigration(pte_t old)
 {
 	return __pte(((u64)pte_pfn(old) << PTE_SWP_OFF_SHIFT) | ((u64)PTE_KIND_MIGRATION << PTE_KIND_SHIFT) |
@@ -231,14 +232,16 @@ void pt_iter_init(struct pt_iter *it, struct quire *q, u64 pgd, u64 start, u64 e
 bool pt_iter_next(struct pt_iter *it);
 
 /* Takes one empty table that lies wholly or partly in [*cursor, end) out of the tree (deepest first, never the root)
- * and returns its frame, counters updated, or NULL if none is left.  *cursor starts as the range's start and only grows.
+ * and returns its frame, counters updated, or NULL if none is left.  *cursor starts as the range's start and only
+ * grows.
  * The caller flushes and then frees the frame. */
 struct frame *pgtable_take_empty(const struct pgtable *pt, u64 *cursor, u64 end);
 /* The root, which must be empty; NULL if there is none. */
 struct frame *pgtable_take_root(const struct pgtable *pt);
 /* A 2 MiB block becomes 512 pages with the same attributes.  0 or -ENOMEM. */
 int pgtable_split_block(const struct pgtable *pt, u64 addr);
-/* Every table's count is right, no empty tables (unless allowed), *bytes (tables below the root) agrees.  Reports through quire_log. */
+/* Every table's count is right, no empty tables (unless allowed), *bytes (tables below the root) agrees.  Reports
+ * through quire_log. */
 bool pgtable_is_valid(const struct pgtable *pt, bool empty_ok);
 
 #endif

@@ -20,6 +20,15 @@ bool memory_shortage_relieved(struct quire *q);
 /* hooks.madvise_cold: the pages of [start, end) will not be needed soon; pageout = try to free them now. */
 void madvise_cold(struct mm_struct *mm, u64 start, u64 end, bool pageout);
 
+/* ---- reclaim/migrate.c ---- */
+#define MIGRATE_BATCH 64u
+#define MIGRATE_MMS 12u /* address spaces of one batch */
+/* Under no lock: moves what lies in up to MIGRATE_BATCH anonymous folios, given by their first frames, to other frames.  Batches of
+ * 32 or more share one flush.  What cannot be moved now stays.  Returns how many moved. */
+u32 migrate_folios(struct quire *q, const pfn_t *heads, u32 n);
+/* Before a dead context's parked references are given back, under no lock: what it was moving stays where it was. */
+void migrate_abandon(struct quire *q, struct ctx *dead);
+
 /* ---- reclaim/usage.c ---- */
 /* Pages unless noted. */
 struct mm_usage {

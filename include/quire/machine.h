@@ -83,6 +83,8 @@ struct quire {
 	u64 log_dropped;                 /* lines lost inside transactions; no lock, a hint */
 	char log_buf[QUIRE_DMESG_BYTES];
 
+	u32 migrations;                  /* waited on; counts finished batches of migrate_folios(); atomically */
+
 	void *port_data;                 /* port's own */
 	u32 fail_kinds;                  /* BIT(FAIL_*) that port_should_fail() wants to be asked about; set by the port */
 	bool trace_faults;

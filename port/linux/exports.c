@@ -7,6 +7,7 @@
 #include "selftest.h"
 #include "fmt.h"
 #include "../../mm/mm.h"
+#include "../../reclaim/reclaim.h"
 
 static long bind_supervisor(void)
 {
@@ -113,6 +114,7 @@ static void drop_parked(struct ctx *dead)
 	for (i = 0; i < dead->nmms; i++)
 		if (dead->mms[i] != dead->parked_mm)
 			port_tlb_sync(dead->mms[i]);
+	migrate_abandon(q, dead);
 	for (i = 0; i < dead->nparked; i++) {
 		spin_lock(&q->lock);
 		if (dead->parked[i].refs)
