@@ -38,7 +38,9 @@ static double median(double *v, unsigned n)
 }
 
 /* ---- peers: ranges sorted in an array, and a red-black tree (glibc's tsearch is one) ---- */
-struct range { u64 start, end; };
+struct range {
+	u64 start, end;
+};
 static struct range *sorted;
 static u32 nr;
 
@@ -57,7 +59,11 @@ static const struct range *array_find(u64 addr)
 	return lo < nr ? &sorted[lo] : NULL;
 }
 
-struct rb { struct rb *left, *right, *parent; bool red; struct range r; };
+struct rb {
+	struct rb *left, *right, *parent;
+	bool red;
+	struct range r;
+};
 static struct rb *rb_root;
 
 static void rotate(struct rb *x, bool left)
@@ -177,7 +183,8 @@ static double pair_ns(void)
 		double t = now_ns();
 
 		for (u32 i = 0; i < PAIRS; i++) {
-			long a = do_mmap(mm, NULL, 0, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+			long a = do_mmap(mm, NULL, 0, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS, 0);
 
 			do_munmap(mm, (u64)a, 2 * PAGE_SIZE);
 		}
@@ -198,7 +205,8 @@ static void bench_lookup(struct quire *q, u32 n)
 	for (u32 i = 0; i < n; i++) {
 		u64 start = BASE + i * STRIDE;
 
-		if (do_mmap(mm, NULL, start, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0) < 0)
+		if (do_mmap(mm, NULL, start, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0) < 0)
 			exit(1);
 		sorted[i] = nodes[i].r = (struct range){start, start + 2 * PAGE_SIZE};
 		rb_insert(&nodes[i]);
@@ -213,8 +221,9 @@ static void bench_lookup(struct quire *q, u32 n)
 	array = lookup_ns(1);
 	rb = lookup_ns(2);
 	pair = pair_ns();
-	printf("%7u mappings: find_vma %6.1f ns  sorted array %6.1f ns (%.2fx)  red-black %6.1f ns (%.2fx)  mmap+munmap %6.0f ns\n", n,
-	       tree, array, tree / array, rb, tree / rb, pair);
+	printf("%7u mappings: find_vma %6.1f ns  sorted array %6.1f ns (%.2fx)  red-black %6.1f ns (%.2fx)  "
+	       "mmap+munmap %6.0f ns\n",
+	       n, tree, array, tree / array, rb, tree / rb, pair);
 	mmput(mm);
 	free(sorted);
 	free(nodes);
@@ -222,13 +231,16 @@ static void bench_lookup(struct quire *q, u32 n)
 
 static void bench_fork(u32 order, u64 pages)
 {
-	struct sim_config cfg = {.memory = (pages * 2 + 32768) << PAGE_SHIFT, .folio_max_order = order, .overcommit_memory = 1,
+	struct sim_config cfg = {.memory = (pages * 2 + 32768) << PAGE_SHIFT,
+				 .folio_max_order = order,
+				 .overcommit_memory = 1,
 				 .real_clock = true};
 	struct quire *q = sim_machine_new(&cfg);
 	double forks[5], exits[5];
 
 	mm = mm_alloc(q, &guest_abi_x86_64);
-	do_mmap(mm, NULL, BASE, pages << PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0);
+	do_mmap(mm, NULL, BASE, pages << PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		0);
 	if (mm_populate(mm, BASE, BASE + (pages << PAGE_SHIFT), true) != 0)
 		exit(3);
 	for (unsigned r = 0; r < 5; r++) {
@@ -248,7 +260,10 @@ static void bench_fork(u32 order, u64 pages)
 
 int main(void)
 {
-	struct sim_config cfg = {.memory = 512ull << 20, .max_map_count = 200000, .overcommit_memory = 1, .real_clock = true};
+	struct sim_config cfg = {.memory = 512ull << 20,
+				 .max_map_count = 200000,
+				 .overcommit_memory = 1,
+				 .real_clock = true};
 	struct quire *q = sim_machine_new(&cfg);
 
 	bench_lookup(q, 10);

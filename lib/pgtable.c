@@ -4,8 +4,8 @@
  *   address  47      39 38      30 29      21 20      12 11         0
  *           [ level 0  | level 1  | level 2  | level 3  | offset     ]      ARM DDI 0487, D8.2.7
  *
- * Invariants (pgtable_is_valid): frame.private of a table = its non-zero entries; frame.index = the first address it maps;
- * *bytes = tables below the root.  The root stays until pgtable_take_root().
+ * Invariants (pgtable_is_valid): frame.private of a table = its non-zero entries; frame.index = the first address it
+ * maps; *bytes = tables below the root.  The root stays until pgtable_take_root().
  * Locks: user tables mm->lock, the kernel's q->lock.  Making a table takes q->lock for the machine's counter.
  */
 #include <quire/machine.h>
@@ -246,7 +246,8 @@ static bool table_is_valid(struct quire *q, u64 pa, u64 base, int level, bool em
 		live += !pte_none(pte_read(&slots[i]));
 	if (f->type == FRAME_PGTABLE && f->private == live && f->index == base && (live || empty_ok || level == 0))
 		return true;
-	quire_log(q, 3, "pgtable: level %d table at %#llx for %#llx: type %u, %llu live entries, counted %llu, base %#llx",
+	quire_log(q, 3,
+		  "pgtable: level %d table at %#llx for %#llx: type %u, %llu live entries, counted %llu, base %#llx",
 		  level, (unsigned long long)pa, (unsigned long long)base, f->type, (unsigned long long)live,
 		  (unsigned long long)f->private, (unsigned long long)f->index);
 	return false;

@@ -12,8 +12,7 @@
  *   - DBM is the *permission* to write ("writable"), RO (AP[2]) what the MMU obeys.  A clean writable entry has DBM and
  *     RO: the first write faults, and pte_mkdirty() sets DIRTY and clears RO.
  * EXCL says: this anonymous frame belongs to this entry alone, so a write needs no copy.  fork() clears it on both
- * sides.
- * PROT_NONE keeps the entry valid but not accessible from EL0 (USR clear, UXN set).
+ * sides. PROT_NONE keeps the entry valid but not accessible from EL0 (USR clear, UXN set).
  *
  * An entry that is not valid but not zero (bits 5:2 say which kind):
  *   swap      [ 0 ][      offset 50 bits, 61:12      ][EXCL 11][type 10:6][kind 5:2][0 0]
@@ -233,8 +232,7 @@ bool pt_iter_next(struct pt_iter *it);
 
 /* Takes one empty table that lies wholly or partly in [*cursor, end) out of the tree (deepest first, never the root)
  * and returns its frame, counters updated, or NULL if none is left.  *cursor starts as the range's start and only
- * grows.
- * The caller flushes and then frees the frame. */
+ * grows. The caller flushes and then frees the frame. */
 struct frame *pgtable_take_empty(const struct pgtable *pt, u64 *cursor, u64 end);
 /* The root, which must be empty; NULL if there is none. */
 struct frame *pgtable_take_root(const struct pgtable *pt);

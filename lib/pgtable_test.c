@@ -17,15 +17,18 @@ static void test_codec(void **state)
 {
 	pte_t clean = pte_mkwrite(pfn_pte(0x1234, PAGE_READONLY_PROT)), dirty = pte_mkdirty(clean);
 
-	assert_true(pte_present(clean) && pte_write(clean) && pte_rdonly(clean) && !pte_dirty(clean) && !pte_young(clean));
+	assert_true(pte_present(clean) && pte_write(clean) && pte_rdonly(clean) && !pte_dirty(clean) &&
+		    !pte_young(clean));
 	assert_true(pte_dirty(dirty) && !pte_rdonly(dirty) && pte_pfn(dirty) == 0x1234);
-	assert_true(pte_dirty(pte_wrprotect(dirty)) && !pte_write(pte_wrprotect(dirty)) && pte_rdonly(pte_wrprotect(dirty)));
+	assert_true(pte_dirty(pte_wrprotect(dirty)) && !pte_write(pte_wrprotect(dirty)) &&
+		    pte_rdonly(pte_wrprotect(dirty)));
 	assert_false(pte_dirty(pte_mkclean(dirty)));
 	assert_true(pte_write(pte_mkclean(dirty)));
 	/* What hardware would have recorded (DBM): software keeps it. */
 	assert_true(pte_dirty(__pte(clean.v & ~PTE_RDONLY)));
 	assert_true(pte_wrprotect(__pte(clean.v & ~PTE_RDONLY)).v & PTE_DIRTY);
-	assert_true(pte_dirty(pte_modify(dirty, PAGE_READONLY_PROT)) && !pte_write(pte_modify(dirty, PAGE_READONLY_PROT)));
+	assert_true(pte_dirty(pte_modify(dirty, PAGE_READONLY_PROT)) &&
+		    !pte_write(pte_modify(dirty, PAGE_READONLY_PROT)));
 	assert_true(pte_dirty(pte_modify(dirty, PAGE_SHARED_PROT)) && !pte_rdonly(pte_modify(dirty, PAGE_SHARED_PROT)));
 	assert_false(pte_user(pte_modify(dirty, PAGE_NONE_PROT)));
 	assert_true(pte_exec(pfn_pte(1, PAGE_READONLY_EXEC_PROT)) && !pte_exec(clean));

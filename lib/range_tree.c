@@ -18,9 +18,9 @@
 #include <quire/machine.h>
 #include <range_tree.h>
 
-#define MAX_HEIGHT 12          /* 3^12 ranges even if every node were nearly empty */
-#define MERGE_MAX 12u          /* two nodes are merged when they have at most this many slots together */
-#define KEEP_SPARE 8u          /* freed nodes kept for the next insert */
+#define MAX_HEIGHT 12 /* 3^12 ranges even if every node were nearly empty */
+#define MERGE_MAX 12u /* two nodes are merged when they have at most this many slots together */
+#define KEEP_SPARE 8u /* freed nodes kept for the next insert */
 
 /* From the root (depth 0) to a leaf: the node and the slot taken there. */
 struct path {

@@ -11,7 +11,8 @@ struct range_node {
 	u64 start, end; /* [start, end), start < end */
 };
 /* A tree node of n slots.  Slot i stands for the ranges inside [lo[i], hi[i]); level 0: p[i] is a struct range_node and
- * lo, hi are copies of its bounds; above: p[i] is a node, gap[i] the largest hole between two ranges inside it.  hi of unused slots is ~0. */
+ * lo, hi are copies of its bounds; above: p[i] is a node, gap[i] the largest hole between two ranges inside it.  hi of
+ * unused slots is ~0. */
 #define RANGE_FANOUT 15u
 struct range_btnode {
 	u32 n;
@@ -36,8 +37,8 @@ struct range_node *range_tree_find(const struct range_tree *t, u64 addr);   /* f
 struct range_node *range_tree_prev(const struct range_tree *t, const struct range_node *n);
 struct range_node *range_tree_next(const struct range_tree *t, const struct range_node *n);
 struct range_node *range_tree_first(const struct range_tree *t);
-/* Lowest / highest address a with [a, a+len) free inside [lo, hi), a % align == 0; ~0 if none.  guard_of(n, &before, &after)
- * may ask for free bytes around an entry (stack guard gaps); NULL = none. */
+/* Lowest / highest address a with [a, a+len) free inside [lo, hi), a % align == 0; ~0 if none.  guard_of(n, &before,
+ * &after) may ask for free bytes around an entry (stack guard gaps); NULL = none. */
 typedef void (*range_guard_fn)(const struct range_node *n, u64 *before, u64 *after);
 u64 range_tree_gap_bottom_up(const struct range_tree *t, u64 lo, u64 hi, u64 len, u64 align, range_guard_fn guard);
 u64 range_tree_gap_top_down(const struct range_tree *t, u64 lo, u64 hi, u64 len, u64 align, range_guard_fn guard);

@@ -98,7 +98,8 @@ static u64 model_gap(u64 lo, u64 hi, u64 len, u64 align, range_guard_fn g, bool 
 	u64 best = ~0ull;
 
 	for (unsigned i = 0; i <= count; i++) {
-		u64 start = i ? model[i - 1]->end : 0, end = i < count ? model[i]->start : ~0ull, b = 0, a = 0, unused, at;
+		u64 start = i ? model[i - 1]->end : 0, end = i < count ? model[i]->start : ~0ull, b = 0, a = 0, unused,
+		    at;
 
 		if (g && i)
 			g(model[i - 1], &unused, &a);
@@ -128,7 +129,8 @@ static void check_gap(void)
 	range_guard_fn g = rng() % 2 ? guard : NULL;
 
 	assert_int_equal(range_tree_gap_top_down(&tree, lo, hi, len, align, g), model_gap(lo, hi, len, align, g, true));
-	assert_int_equal(range_tree_gap_bottom_up(&tree, lo, hi, len, align, g), model_gap(lo, hi, len, align, g, false));
+	assert_int_equal(range_tree_gap_bottom_up(&tree, lo, hi, len, align, g),
+			 model_gap(lo, hi, len, align, g, false));
 }
 
 static void step(unsigned target)

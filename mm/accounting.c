@@ -2,13 +2,13 @@
  * How much an address space may have: RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, and how much all of them together
  * may be promised (overcommit; Linux Documentation/mm/overcommit-accounting.rst).
  *
- * Invariants: total_vm is the sum of all VMAs' pages; q->committed_pages is the sum over all VMAs with VM_ACCOUNT plus the shmem
- * objects' charges.  Locks: mm->lock; committed_pages under q->lock.
+ * Invariants: total_vm is the sum of all VMAs' pages; q->committed_pages is the sum over all VMAs with VM_ACCOUNT plus
+ * the shmem objects' charges.  Locks: mm->lock; committed_pages under q->lock.
  */
 #include <mm/vma.h>
 
-#define ADMIN_RESERVE_PAGES (8192ull >> 2)   /* sysctl admin_reserve_kbytes: 8 MiB */
-#define USER_RESERVE_PAGES (131072ull >> 2)  /* sysctl user_reserve_kbytes: 128 MiB */
+#define ADMIN_RESERVE_PAGES (8192ull >> 2)  /* sysctl admin_reserve_kbytes: 8 MiB */
+#define USER_RESERVE_PAGES (131072ull >> 2) /* sysctl user_reserve_kbytes: 128 MiB */
 
 static bool is_data_mapping(u64 vm_flags)
 {
@@ -76,7 +76,8 @@ u64 vm_commit_limit(struct quire *q)
 /* Mode 2: what this process may still take. */
 static bool strict_enough(struct mm_struct *mm, u64 committed)
 {
-	u64 allowed = vm_commit_limit(mm->q), reserve = MIN(mm->total_vm / 32, USER_RESERVE_PAGES) + ADMIN_RESERVE_PAGES;
+	u64 allowed = vm_commit_limit(mm->q),
+	    reserve = MIN(mm->total_vm / 32, USER_RESERVE_PAGES) + ADMIN_RESERVE_PAGES;
 
 	return allowed > reserve && committed < allowed - reserve;
 }

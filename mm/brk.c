@@ -9,8 +9,7 @@
 
 static bool data_rlimit_ok(const struct mm_struct *mm, u64 brk)
 {
-	return mm->rlim_data == ~0ull ||
-	       (brk - mm->start_brk) + (mm->end_data - mm->start_data) <= mm->rlim_data;
+	return mm->rlim_data == ~0ull || (brk - mm->start_brk) + (mm->end_data - mm->start_data) <= mm->rlim_data;
 }
 
 static int brk_shrink(struct mmu_gather *tlb, u64 newbrk, u64 oldbrk)
@@ -42,7 +41,10 @@ static int brk_grow(struct mmu_gather *tlb, u64 oldbrk, u64 newbrk)
 {
 	struct mm_struct *mm = tlb->mm;
 	struct vma_proto p = {
-		.start = oldbrk, .end = newbrk, .vm_flags = VM_DATA_FLAGS | mm->def_flags, .pgoff = oldbrk >> PAGE_SHIFT,
+		.start = oldbrk,
+		.end = newbrk,
+		.vm_flags = VM_DATA_FLAGS | mm->def_flags,
+		.pgoff = oldbrk >> PAGE_SHIFT,
 	};
 
 	if (!brk_room(mm, oldbrk, newbrk) || mm->vmas.count > max_map_count(mm->q))

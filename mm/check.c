@@ -30,8 +30,8 @@ static bool vma_is_valid(struct mm_struct *mm, struct vm_area_struct *vma)
 	if (moved != (vma->moved_prev || mm->moved_vmas == vma))
 		return COMPLAIN(mm, "vma %llx: moved %d but listed otherwise", (ull)vma_start(vma), moved);
 	if (vma_is_anonymous(vma) && vma->anon && vma->anon_pgoff != vma->vm_pgoff)
-		return COMPLAIN(mm, "vma %llx: anon_pgoff %llx, vm_pgoff %llx", (ull)vma_start(vma), (ull)vma->anon_pgoff,
-				(ull)vma->vm_pgoff);
+		return COMPLAIN(mm, "vma %llx: anon_pgoff %llx, vm_pgoff %llx", (ull)vma_start(vma),
+				(ull)vma->anon_pgoff, (ull)vma->vm_pgoff);
 	return true;
 }
 
@@ -54,7 +54,9 @@ static bool sums_agree(struct mm_struct *mm, const struct sums *s)
 
 	if (a->total_vm != mm->total_vm || a->locked_vm != mm->locked_vm || a->data_vm != mm->data_vm ||
 	    a->exec_vm != mm->exec_vm || a->stack_vm != mm->stack_vm)
-		return COMPLAIN(mm, "total %llu/%llu locked %llu/%llu data %llu/%llu exec %llu/%llu stack %llu/%llu (counted/kept)",
+		return COMPLAIN(mm,
+				"total %llu/%llu locked %llu/%llu data %llu/%llu exec %llu/%llu stack %llu/%llu "
+				"(counted/kept)",
 				(ull)a->total_vm, (ull)mm->total_vm, (ull)a->locked_vm, (ull)mm->locked_vm,
 				(ull)a->data_vm, (ull)mm->data_vm, (ull)a->exec_vm, (ull)mm->exec_vm, (ull)a->stack_vm,
 				(ull)mm->stack_vm);
@@ -67,7 +69,8 @@ static bool sums_agree(struct mm_struct *mm, const struct sums *s)
 	return true;
 }
 
-static bool folio_is_valid(struct mm_struct *mm, const struct vm_area_struct *vma, u64 addr, pte_t p, struct folio *folio)
+static bool folio_is_valid(struct mm_struct *mm, const struct vm_area_struct *vma, u64 addr, pte_t p,
+			   struct folio *folio)
 {
 	u32 page = (u32)(pte_pfn(p) - folio_pfn(mm->q, folio));
 	u8 type = folio->f.type;
@@ -78,8 +81,8 @@ static bool folio_is_valid(struct mm_struct *mm, const struct vm_area_struct *vm
 		return COMPLAIN(mm, "%llx: folio %x has mapcount %u, refcount %u", (ull)addr, folio_pfn(mm->q, folio),
 				folio->f.mapcount, folio->f.refcount);
 	if (vma_address(vma, folio, page) != addr)
-		return COMPLAIN(mm, "%llx: rmap of folio %x (index %llx) gives %llx", (ull)addr, folio_pfn(mm->q, folio),
-				(ull)folio->f.index, (ull)vma_address(vma, folio, page));
+		return COMPLAIN(mm, "%llx: rmap of folio %x (index %llx) gives %llx", (ull)addr,
+				folio_pfn(mm->q, folio), (ull)folio->f.index, (ull)vma_address(vma, folio, page));
 	if (pte_excl(p) && type != FRAME_ANON)
 		return COMPLAIN(mm, "%llx: exclusive but not anonymous", (ull)addr);
 	if (type == FRAME_ANON && pte_write(p) && !pte_excl(p))

@@ -9,8 +9,8 @@
  *   zero page, guard   ->   copied
  *
  * It goes in pieces: a piece ends when the transaction is long enough, and goes on where it stopped.  Nobody else runs
- * in the
- * child.  Threads of the parent may write between pieces; each page is then in the child as it was when its piece came.
+ * in the child.  Threads of the parent may write between pieces; each page is then in the child as it was when its
+ * piece came.
  *
  * Invariants: as mm_is_valid for both at every commit.
  * Locks: src mmap_lock; src->lock, dst->lock by trylock (dst is new, so only a glance from /proc can hold it); q->lock.
@@ -237,11 +237,9 @@ static bool dup_piece(struct dup *d)
 
 /*
  * Shared file pages and the zero page come back by faults, as on Linux (vma_needs_copy).  But a hosted port's fork
- * carries
- * the translations over and needs an entry behind each of them, so that rmap finds it; and a fault costs far more there
- * than
- * copying an entry.  What such a child must not see is flushed from its side: the translations it may have inherited
- * go.
+ * carries the translations over and needs an entry behind each of them, so that rmap finds it; and a fault costs far
+ * more there than copying an entry.  What such a child must not see is flushed from its side: the translations it may
+ * have inherited go.
  */
 static bool needs_copy(struct mm_struct *dst, const struct vm_area_struct *vma)
 {

@@ -6,8 +6,8 @@
  *   in       WILLNEED POPULATE_READ POPULATE_WRITE COLLAPSE
  *   guards   GUARD_INSTALL GUARD_REMOVE: non-present entries on which any touch is SIGSEGV
  *
- * The range is walked VMA by VMA; holes are skipped and reported by -ENOMEM at the end.  What needs no lock (I/O, faults)
- * runs between two looks at the tree.
+ * The range is walked VMA by VMA; holes are skipped and reported by -ENOMEM at the end.  What needs no lock (I/O,
+ * faults) runs between two looks at the tree.
  * Locks: mmap_lock + mm->lock for flags and guards; mm->lock alone for zapping.
  */
 #include <mm/vma.h>
@@ -20,7 +20,7 @@ struct advice {
 	u64 start, end; /* bytes */
 	int behavior;
 	/* A job for after the locks are dropped: */
-	struct file *file; /* counted */
+	struct file *file;        /* counted */
 	u64 file_start, file_end; /* bytes of the file */
 };
 
@@ -40,41 +40,18 @@ static int advised_flags(const struct vm_area_struct *vma, int behavior, u64 *fl
 	u64 old = *flags;
 
 	switch (behavior) {
-	case MADV_NORMAL:
-		*flags = old & ~(VM_RAND_READ | VM_SEQ_READ);
-		return 0;
-	case MADV_SEQUENTIAL:
-		*flags = (old & ~VM_RAND_READ) | VM_SEQ_READ;
-		return 0;
-	case MADV_RANDOM:
-		*flags = (old & ~VM_SEQ_READ) | VM_RAND_READ;
-		return 0;
-	case MADV_DONTFORK:
-		*flags = old | VM_DONTCOPY;
-		return 0;
-	case MADV_DOFORK:
-		*flags = old & ~VM_DONTCOPY;
-		return old & VM_SPECIAL ? -EINVAL : 0;
-	case MADV_WIPEONFORK:
-		*flags = old | VM_WIPEONFORK;
-		return vma->vm_file || (old & VM_SHARED) ? -EINVAL : 0;
-	case MADV_KEEPONFORK:
-		*flags = old & ~VM_WIPEONFORK;
-		return old & VM_DROPPABLE ? -EINVAL : 0;
-	case MADV_DONTDUMP:
-		*flags = old | VM_DONTDUMP;
-		return 0;
-	case MADV_DODUMP:
-		*flags = old & ~VM_DONTDUMP;
-		return old & (VM_SPECIAL | VM_DROPPABLE) ? -EINVAL : 0;
-	case MADV_HUGEPAGE:
-		*flags = (old & ~VM_NOHUGEPAGE) | VM_HUGEPAGE;
-		return 0;
-	case MADV_NOHUGEPAGE:
-		*flags = (old & ~VM_HUGEPAGE) | VM_NOHUGEPAGE;
-		return 0;
-	default:
-		return ksm_flags(vma, behavior, flags);
+	case MADV_NORMAL: *flags = old & ~(VM_RAND_READ | VM_SEQ_READ); return 0;
+	case MADV_SEQUENTIAL: *flags = (old & ~VM_RAND_READ) | VM_SEQ_READ; return 0;
+	case MADV_RANDOM: *flags = (old & ~VM_SEQ_READ) | VM_RAND_READ; return 0;
+	case MADV_DONTFORK: *flags = old | VM_DONTCOPY; return 0;
+	case MADV_DOFORK: *flags = old & ~VM_DONTCOPY; return old & VM_SPECIAL ? -EINVAL : 0;
+	case MADV_WIPEONFORK: *flags = old | VM_WIPEONFORK; return vma->vm_file || (old & VM_SHARED) ? -EINVAL : 0;
+	case MADV_KEEPONFORK: *flags = old & ~VM_WIPEONFORK; return old & VM_DROPPABLE ? -EINVAL : 0;
+	case MADV_DONTDUMP: *flags = old | VM_DONTDUMP; return 0;
+	case MADV_DODUMP: *flags = old & ~VM_DONTDUMP; return old & (VM_SPECIAL | VM_DROPPABLE) ? -EINVAL : 0;
+	case MADV_HUGEPAGE: *flags = (old & ~VM_NOHUGEPAGE) | VM_HUGEPAGE; return 0;
+	case MADV_NOHUGEPAGE: *flags = (old & ~VM_HUGEPAGE) | VM_NOHUGEPAGE; return 0;
+	default: return ksm_flags(vma, behavior, flags);
 	}
 }
 
@@ -120,7 +97,7 @@ static void free_lazily(struct advice *a, struct folio *folio, const struct pt_i
 		sole = slot && pte_present(pte_read(slot)) && pte_pfn(pte_read(slot)) == pte_pfn(p) + i;
 	}
 	if (sole) {
-		folio->f.flags &= (u16)~(FF_DIRTY | FF_REFERENCED);
+		folio->f.flags &= (u16) ~(FF_DIRTY | FF_REFERENCED);
 		count_vm_events(q, PGLAZYFREE, nr);
 	}
 	spin_unlock(&q->lock);
@@ -283,25 +260,16 @@ static int advise_vma(struct advice *a)
 {
 	switch (a->behavior) {
 	case MADV_DONTNEED:
-	case MADV_DONTNEED_LOCKED:
-		return advise_dontneed(a);
-	case MADV_FREE:
-		return advise_free(a);
-	case MADV_REMOVE:
-		return advise_remove(a);
+	case MADV_DONTNEED_LOCKED: return advise_dontneed(a);
+	case MADV_FREE: return advise_free(a);
+	case MADV_REMOVE: return advise_remove(a);
 	case MADV_COLD:
-	case MADV_PAGEOUT:
-		return advise_cold(a);
-	case MADV_WILLNEED:
-		return advise_willneed(a);
-	case MADV_GUARD_INSTALL:
-		return advise_guard(a);
-	case MADV_GUARD_REMOVE:
-		return advise_unguard(a);
-	case MADV_COLLAPSE:
-		return 0; /* best effort by definition: neighbours are merged when they are faulted in */
-	default:
-		return advise_flags(a);
+	case MADV_PAGEOUT: return advise_cold(a);
+	case MADV_WILLNEED: return advise_willneed(a);
+	case MADV_GUARD_INSTALL: return advise_guard(a);
+	case MADV_GUARD_REMOVE: return advise_unguard(a);
+	case MADV_COLLAPSE: return 0; /* best effort by definition: neighbours are merged when they are faulted in */
+	default: return advise_flags(a);
 	}
 }
 

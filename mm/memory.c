@@ -1,9 +1,9 @@
 /*
  * The entries of an address space: making tables and taking pages away.
  *
- * A zapped entry passes its reference to the gather, gives its mapcount back, and its page leaves rss at once; the frame
- * itself is freed after the flush (gather.c).  Consecutive entries of one folio go together: one update of each counter
- * for the whole run.
+ * A zapped entry passes its reference to the gather, gives its mapcount back, and its page leaves rss at once; the
+ * frame itself is freed after the flush (gather.c).  Consecutive entries of one folio go together: one update of each
+ * counter for the whole run.
  *
  * Invariants (mm_is_valid): rss[] equals what the entries say; each mapping entry holds one reference and one mapcount.
  * Locks: mm->lock; folios under q->lock inside it.

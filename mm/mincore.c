@@ -1,8 +1,8 @@
 /*
  * mincore and msync: what is in memory, and writing shared file pages back.
  *
- * Locks: mincore looks under mm->lock (and q->lock for the page cache), a VMA or a piece at a time; msync drops everything
- * for the I/O and looks the next VMA up again.
+ * Locks: mincore looks under mm->lock (and q->lock for the page cache), a VMA or a piece at a time; msync drops
+ * everything for the I/O and looks the next VMA up again.
  */
 #include <mm/vma.h>
 

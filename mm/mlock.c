@@ -1,8 +1,8 @@
 /*
  * mlock and its kin: VM_LOCKED on VMAs, the count against RLIMIT_MEMLOCK, and faulting the pages in.
  *
- * A page of a locked VMA is kept by reclaim because rmap_walk finds VM_LOCKED on a VMA that maps it; no page list is kept.
- * Locks: mmap_lock + mm->lock.
+ * A page of a locked VMA is kept by reclaim because rmap_walk finds VM_LOCKED on a VMA that maps it; no page list is
+ * kept. Locks: mmap_lock + mm->lock.
  */
 #include <mm/vma.h>
 

@@ -119,8 +119,8 @@ struct mm_struct *mm_alloc(struct quire *q, const struct guest_abi *abi)
 	return mm;
 }
 
-/* ---- references that only a context knows of: sync.h, ctx->mms[].  A full list forgets: that costs memory after a death,
- * never more ---- */
+/* ---- references that only a context knows of: sync.h, ctx->mms[].  A full list forgets: that costs memory after a
+ * death, never more ---- */
 void mm_hold(struct mm_struct *mm)
 {
 	struct ctx *c = port_ctx();
@@ -165,7 +165,8 @@ void mmput(struct mm_struct *mm)
 		exit_mmap(mm);
 }
 
-/* Moves the newest of the dead context's references to the caller: one transaction, so that it is never in two hands. */
+/* Moves the newest of the dead context's references to the caller: one transaction, so that it is never in two hands.
+ * */
 static struct mm_struct *take_over(struct ctx *dead)
 {
 	struct mm_struct *mm = NULL;

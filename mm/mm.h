@@ -17,8 +17,9 @@
  *   2. A fault that would end in a signal (no VMA, access not allowed) is decided again after mm_wait_busy(mm): only the
  *      verdict found while nobody held mmap_lock counts.
  *
- * MADV_FREE: a "lazily freed" page is an anonymous folio without FF_DIRTY that is not in the swap cache, mapped by clean
- * entries only.  Reclaim may drop it (the entries become zero: pte_none); a write makes its entry dirty and saves it.
+ * MADV_FREE: a "lazily freed" page is an anonymous folio without FF_DIRTY that is not in the swap cache, mapped by
+ * clean entries only.  Reclaim may drop it (the entries become zero: pte_none); a write makes its entry dirty and saves
+ * it.
  *
  * Who protects what: entries and counters of an mm: mm->lock.  refcount, mapcount, mapping, index of folios:
  * q->lock (taken inside mm->lock).  Each entry that maps a frame of a folio holds one reference and one mapcount of the
@@ -60,7 +61,8 @@ void mm_wait_busy(struct mm_struct *mm);
 /* Under no lock, after an allocation failed inside a transaction.  0 = try again (at most a few times, *tries counts),
  * -ENOMEM = give up. */
 int mm_reclaim(struct quire *q, unsigned *tries);
-/* Inside a mapping call (mmap_lock + lock): from here on `nr` new VMAs cannot fail.  May commit in between.  0 or -ENOMEM. */
+/* Inside a mapping call (mmap_lock + lock): from here on `nr` new VMAs cannot fail.  May commit in between.  0 or
+ * -ENOMEM. */
 int mm_prepare(struct mm_struct *mm, unsigned nr);
 /* Under no lock: drops the file references that unmapping left behind.  Every mapping call ends with it. */
 void mm_reap(struct mm_struct *mm);
@@ -133,9 +135,9 @@ static inline void set_pte(struct mm_struct *mm, pte_t *slot, pte_t p) { pgtable
 static inline struct folio *pte_folio(struct mm_struct *mm, pte_t p) { return pfn_folio(mm->q, pte_pfn(p)); }
 
 struct mmu_gather;
-/* Clears the entries of [*cursor, end): counters, rmap, swap references, parked frames.  Returns true when the whole range
- * is done, false when the transaction should be committed first (*cursor says where to go on).  even_cows: also private
- * copies of file pages; false = only pages of the file itself (truncation). */
+/* Clears the entries of [*cursor, end): counters, rmap, swap references, parked frames.  Returns true when the whole
+ * range is done, false when the transaction should be committed first (*cursor says where to go on).
+ * ZAP_KEEP_COWS: only pages of the file itself (truncation), not private copies. */
 #define ZAP_ALL 0u
 #define ZAP_KEEP_COWS 1u
 #define ZAP_KEEP_GUARDS 2u
@@ -152,7 +154,7 @@ void zap_range_pieces(struct mm_struct *mm, u64 start, u64 end, u32 flags);
  *	    if (tlb_full(&tlb)) { commit and tlb_finish_mmu() first }
  *	  tlb_flush(&tlb)                  port_tlb_flush_range() of what was gathered; before EVERY commit
  *	  spin_unlock(&mm->lock)
- *	tlb_finish_mmu(&tlb)               under no lock: sync, then the references are dropped; the gather can be used again
+ *	tlb_finish_mmu(&tlb)               under no lock: sync, then the references are dropped; it can be used again
  */
 struct mmu_gather {
 	struct mm_struct *mm;
@@ -164,7 +166,7 @@ struct mmu_gather {
 };
 #define TLB_GATHER_MAX 512u
 void tlb_gather_mmu(struct mmu_gather *tlb, struct mm_struct *mm);
-/* pages entries from addr on were cleared or restricted; refs references to the folio of pfn go with them (0 = none). */
+/* pages entries from addr on were cleared or restricted; refs references to the folio of pfn go with them; 0 = none. */
 void tlb_remove(struct mmu_gather *tlb, u64 addr, u64 pages, pfn_t pfn, u32 refs);
 static inline bool tlb_full(const struct mmu_gather *tlb) { return tlb->ctx->nparked - tlb->base >= TLB_GATHER_MAX; }
 void tlb_flush(struct mmu_gather *tlb);
@@ -174,8 +176,8 @@ void tlb_cycle(struct mmu_gather *tlb);
 
 /* ---- mm/rmap.c: who maps a folio.  Under q->lock ---- */
 /*
- * Fork families.  All mms that come from one exec by fork() share one family; an anonymous folio knows its family and its
- * index (linear_anon_index), so its mappings are found by asking each mm of the family what it has there.
+ * Fork families.  All mms that come from one exec by fork() share one family; an anonymous folio knows its family and
+ * its index (linear_anon_index), so its mappings are found by asking each mm of the family what it has there.
  * folio->f.mapping is meaningful only while the folio is mapped: the first mapping sets it.
  */
 struct anon_family {
@@ -192,25 +194,25 @@ void folio_add_new_anon_rmap(struct folio *folio, struct vm_area_struct *vma, u6
 void folio_add_anon_rmap(struct folio *folio, struct vm_area_struct *vma, u64 addr, u32 n);
 void folio_remove_rmap(struct quire *q, struct folio *folio, u32 n);
 
-/* Called for each entry that maps a page of the folio, under that mm's lock too.  False = stop the walk.  The entry may be
- * changed or cleared (then: set_pte, folio_remove_rmap, counters, flush, park: the visitor's duty). */
+/* Called for each entry that maps a page of the folio, under that mm's lock too.  False = stop the walk.  The entry may
+ * be changed or cleared (then: set_pte, folio_remove_rmap, counters, flush, park: the visitor's duty). */
 typedef bool (*rmap_visit_fn)(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg);
 enum rmap_result {
 	RMAP_DONE,     /* every mapping was visited */
 	RMAP_STOPPED,  /* the visitor said so */
 	RMAP_BUSY,     /* an mm's lock was refused, or too many mms for one transaction: some were not visited */
 };
-#define RMAP_MIGRATION 2u /* visits the migration entries that stand for the folio's pages, instead of the entries that map it */
-#define RMAP_MAY_CYCLE 1u /* q->lock (held once, nothing else) may be dropped and retaken between mms: hold a reference */
+#define RMAP_MIGRATION 2u /* visits the migration entries that stand for the folio's pages, not those that map it */
+#define RMAP_MAY_CYCLE 1u /* q->lock (held once, nothing else) may be dropped between mms: hold a reference */
 /* The order of locks is mm->lock -> q->lock, so mms are locked by spin_trylock here (unless held by the caller). */
 enum rmap_result rmap_walk(struct quire *q, struct folio *folio, rmap_visit_fn visit, void *arg, u32 flags);
 /* Does vma map page index of its file / of its family?  Address or ~0. */
 u64 vma_address(const struct vm_area_struct *vma, const struct folio *folio, u32 page);
 
 /* ---- mm/fork.c ---- */
-/* dst: fresh from mm_alloc(), empty.  Copies VMAs and entries copy-on-write, in pieces; joins src's family.  0 or -ENOMEM (then
- * dst holds a part: mmput() it).  Pages pinned in src are copied at once.  Copies the layout fields, limits, exe_file (counted) and
- * def_flags (not MCL_FUTURE) too.  Under no lock. */
+/* dst: fresh from mm_alloc(), empty.  Copies VMAs and entries copy-on-write, in pieces; joins src's family.  0 or
+ * -ENOMEM (then dst holds a part: mmput() it).  Pages pinned in src are copied at once.  Copies the layout fields,
+ * limits, exe_file (counted) and def_flags (not MCL_FUTURE) too.  Under no lock. */
 int mm_dup_vmas(struct mm_struct *dst, struct mm_struct *src);
 
 #endif

@@ -3,14 +3,15 @@
  *
  * One random stream of calls is executed twice: by raw system calls in a child process, inside a window of addresses
  * that nothing else uses, and on a simulated machine.  After every call these must agree: what it returned (errno, or
- * the address if it lies in the window), the bytes read or the signal a touch got, mincore's vector, the locked and now and
- * then the resident size, and the list of mappings in the window as /proc/self/maps prints it (ranges, permissions, sharing, file offsets).
+ * the address if it lies in the window), the bytes read or the signal a touch got, mincore's vector, the locked and now
+ * and then the resident size, and the list of mappings in the window as /proc/self/maps prints it (ranges, permissions,
+ * sharing, file offsets).
  *
  * The stream does not depend on results, so that both sides can be run one after the other.  What the kernel may answer
  * freely (an address outside the window) is unmapped at once on both sides.  "Fork" goes on in the child.
  *
- * QUIRE_SEED replays a run; QUIRE_DIFF_OPS sets the length of each stream, QUIRE_DIFF_ROUNDS their number, QUIRE_DIFF_RSS how
- * often the resident size is looked at.
+ * QUIRE_SEED replays a run; QUIRE_DIFF_OPS sets the length of each stream, QUIRE_DIFF_ROUNDS their number,
+ * QUIRE_DIFF_RSS how often the resident size is looked at.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -38,17 +39,37 @@
 #define MAX_MAPS 96u
 #define MEMLOCK_PAGES 20u
 
-enum op_kind { OP_MMAP, OP_MUNMAP, OP_MPROTECT, OP_MREMAP, OP_MADVISE, OP_MLOCK, OP_MUNLOCK, OP_MINCORE, OP_MSYNC, OP_READ,
-	       OP_WRITE, OP_FORK, OP_MLOCKALL, NR_OPS };
-static const char *const op_names[NR_OPS] = {"mmap", "munmap", "mprotect", "mremap", "madvise", "mlock", "munlock",
-					     "mincore", "msync", "read", "write", "fork", "mlockall"};
+enum op_kind {
+	OP_MMAP,
+	OP_MUNMAP,
+	OP_MPROTECT,
+	OP_MREMAP,
+	OP_MADVISE,
+	OP_MLOCK,
+	OP_MUNLOCK,
+	OP_MINCORE,
+	OP_MSYNC,
+	OP_READ,
+	OP_WRITE,
+	OP_FORK,
+	OP_MLOCKALL,
+	NR_OPS
+};
+static const char *const op_names[NR_OPS] = {"mmap",    "munmap", "mprotect", "mremap", "madvise", "mlock",   "munlock",
+					     "mincore", "msync",  "read",     "write",  "fork",    "mlockall"};
 
 static u32 rss_every = 8; /* QUIRE_DIFF_RSS */
 /* Streams with a file that is never too short compare rss too.  In the others touches beyond its end are SIGBUS, and
  * Linux then maps the page's neighbours all the same (fault-around comes first). */
 static bool long_file;
-static u64 file_bytes(void) { return (long_file ? FILE_PAGES + 128 : FILE_PAGES / 2) * PAGE_SIZE; }
-static bool rss_wanted(u32 i) { return long_file && i % rss_every == 0; }
+static u64 file_bytes(void)
+{
+	return (long_file ? FILE_PAGES + 128 : FILE_PAGES / 2) * PAGE_SIZE;
+}
+static bool rss_wanted(u32 i)
+{
+	return long_file && i % rss_every == 0;
+}
 
 struct op {
 	enum op_kind kind;
@@ -62,17 +83,17 @@ struct map {
 };
 
 struct result {
-	s64 ret;              /* errno negative; or 0; or an address in the window */
+	s64 ret; /* errno negative; or 0; or an address in the window */
 	u32 nmaps;
-	u64 vec;              /* mincore, one bit a page */
-	u64 locked;           /* pages of VmLck; unprivileged streams only */
-	u64 rss;              /* pages, by smaps; every rss_every operations */
+	u64 vec;    /* mincore, one bit a page */
+	u64 locked; /* pages of VmLck; unprivileged streams only */
+	u64 rss;    /* pages, by smaps; every rss_every operations */
 	struct map maps[MAX_MAPS];
 };
 
 /* What both sides share: mapped outside the window, shared between processes. */
 struct shared {
-	u32 done;             /* operations the native side finished */
+	u32 done; /* operations the native side finished */
 	struct result native[];
 };
 
@@ -85,9 +106,18 @@ static u64 rng(void)
 	rng_state ^= rng_state << 17;
 	return rng_state * 0x2545f4914f6cdd1dull;
 }
-static u64 below(u64 n) { return (rng() >> 20) % n; }
-static bool chance(u64 percent) { return below(100) < percent; }
-static u64 pick(const u64 *list, size_t n) { return list[below(n)]; }
+static u64 below(u64 n)
+{
+	return (rng() >> 20) % n;
+}
+static bool chance(u64 percent)
+{
+	return below(100) < percent;
+}
+static u64 pick(const u64 *list, size_t n)
+{
+	return list[below(n)];
+}
 #define PICK(...) pick((const u64[]){__VA_ARGS__}, sizeof((const u64[]){__VA_ARGS__}) / sizeof(u64))
 
 static u64 any_addr(void)
@@ -118,11 +148,12 @@ static void gen_mmap(struct op *o)
 	o->a = any_addr();
 	o->b = any_len();
 	o->c = any_prot();
-	o->d = PICK(MAP_PRIVATE, MAP_PRIVATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, 0, MAP_DROPPABLE) | (anon ? MAP_ANONYMOUS : 0);
+	o->d = PICK(MAP_PRIVATE, MAP_PRIVATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, 0, MAP_DROPPABLE) |
+	       (anon ? MAP_ANONYMOUS : 0);
 	o->d |= chance(75) ? MAP_FIXED : chance(50) ? MAP_FIXED_NOREPLACE : 0;
 	if (chance(8))
-		o->d |= PICK(MAP_GROWSDOWN, MAP_NORESERVE, MAP_STACK, MAP_LOCKED, MAP_POPULATE, MAP_NONBLOCK, MAP_DENYWRITE,
-			     MAP_SYNC, MAP_POPULATE | MAP_NONBLOCK, MAP_EXECUTABLE);
+		o->d |= PICK(MAP_GROWSDOWN, MAP_NORESERVE, MAP_STACK, MAP_LOCKED, MAP_POPULATE, MAP_NONBLOCK,
+			     MAP_DENYWRITE, MAP_SYNC, MAP_POPULATE | MAP_NONBLOCK, MAP_EXECUTABLE);
 	if (chance(4))
 		o->d |= MAP_GROWSDOWN;
 	o->file = anon ? 0 : chance(70) ? 1 : 2;
@@ -135,7 +166,8 @@ static void gen_mremap(struct op *o, bool privileged)
 	o->b = chance(8) ? 0 : any_len();
 	o->c = chance(50) ? o->b : any_len();
 	o->d = PICK(0, MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_FIXED, MREMAP_MAYMOVE | MREMAP_FIXED,
-		    MREMAP_MAYMOVE | MREMAP_DONTUNMAP, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, MREMAP_FIXED, 8);
+		    MREMAP_MAYMOVE | MREMAP_DONTUNMAP, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, MREMAP_FIXED,
+		    8);
 	o->e = any_addr();
 	/* Linux 6.18 counts locked memory twice after this, and would hit RLIMIT_MEMLOCK early. */
 	if (!privileged)
@@ -146,12 +178,8 @@ static void gen_op(struct op *o, bool privileged)
 {
 	*o = (struct op){.kind = OP_MMAP};
 	switch (below(20)) {
-	case 0 ... 4:
-		gen_mmap(o);
-		return;
-	case 5:
-		o->kind = OP_MUNMAP;
-		break;
+	case 0 ... 4: gen_mmap(o); return;
+	case 5: o->kind = OP_MUNMAP; break;
 	case 6 ... 7:
 		o->kind = OP_MPROTECT;
 		o->c = any_prot();
@@ -162,8 +190,8 @@ static void gen_op(struct op *o, bool privileged)
 		return;
 	case 10 ... 11:
 		o->kind = OP_MADVISE;
-		o->c = PICK(0, 1, 2, 3, 4, 4, 4, 8, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 22, 23, 24, 5, 99, 102,
-			    102, 103);
+		o->c = PICK(0, 1, 2, 3, 4, 4, 4, 8, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 22, 23,
+			    24, 5, 99, 102, 102, 103);
 		break;
 	case 12:
 		o->kind = chance(60) ? OP_MLOCK : OP_MUNLOCK;
@@ -173,9 +201,7 @@ static void gen_op(struct op *o, bool privileged)
 		o->kind = chance(60) ? OP_MINCORE : OP_MSYNC;
 		o->c = PICK(0, MS_ASYNC, MS_SYNC, MS_INVALIDATE, MS_SYNC | MS_INVALIDATE, MS_SYNC | MS_ASYNC, 8);
 		break;
-	case 14 ... 15:
-		o->kind = OP_READ;
-		break;
+	case 14 ... 15: o->kind = OP_READ; break;
 	case 16 ... 18:
 		o->kind = OP_WRITE;
 		o->c = below(256);
@@ -248,7 +274,10 @@ static u64 vec_bits(const u8 *p, u64 len)
 	return bits;
 }
 
-static bool mincore_len_ok(u64 len) { return len <= 64 * PAGE_SIZE; }
+static bool mincore_len_ok(u64 len)
+{
+	return len <= 64 * PAGE_SIZE;
+}
 
 static s64 native_op(const struct op *o, u64 *bits)
 {
@@ -256,22 +285,14 @@ static s64 native_op(const struct op *o, u64 *bits)
 	s64 ret;
 
 	switch (o->kind) {
-	case OP_MMAP:
-		return settle_native(raw(SYS_mmap, o->a, o->b, o->c, o->d, (u64)(s64)fds[o->file], o->e), o->b);
-	case OP_MUNMAP:
-		return raw(SYS_munmap, o->a, o->b, 0, 0, 0, 0);
-	case OP_MPROTECT:
-		return raw(SYS_mprotect, o->a, o->b, o->c, 0, 0, 0);
-	case OP_MREMAP:
-		return settle_native(raw(SYS_mremap, o->a, o->b, o->c, o->d, o->e, 0), o->c);
-	case OP_MADVISE:
-		return raw(SYS_madvise, o->a, o->b, o->c, 0, 0, 0);
-	case OP_MLOCK:
-		return raw(SYS_mlock2, o->a, o->b, o->c, 0, 0, 0);
-	case OP_MUNLOCK:
-		return raw(SYS_munlock, o->a, o->b, 0, 0, 0, 0);
-	case OP_MLOCKALL:
-		return o->c ? raw(SYS_mlockall, o->c, 0, 0, 0, 0, 0) : raw(SYS_munlockall, 0, 0, 0, 0, 0, 0);
+	case OP_MMAP: return settle_native(raw(SYS_mmap, o->a, o->b, o->c, o->d, (u64)(s64)fds[o->file], o->e), o->b);
+	case OP_MUNMAP: return raw(SYS_munmap, o->a, o->b, 0, 0, 0, 0);
+	case OP_MPROTECT: return raw(SYS_mprotect, o->a, o->b, o->c, 0, 0, 0);
+	case OP_MREMAP: return settle_native(raw(SYS_mremap, o->a, o->b, o->c, o->d, o->e, 0), o->c);
+	case OP_MADVISE: return raw(SYS_madvise, o->a, o->b, o->c, 0, 0, 0);
+	case OP_MLOCK: return raw(SYS_mlock2, o->a, o->b, o->c, 0, 0, 0);
+	case OP_MUNLOCK: return raw(SYS_munlock, o->a, o->b, 0, 0, 0, 0);
+	case OP_MLOCKALL: return o->c ? raw(SYS_mlockall, o->c, 0, 0, 0, 0, 0) : raw(SYS_munlockall, 0, 0, 0, 0, 0, 0);
 	case OP_MINCORE:
 		if (!mincore_len_ok(o->b))
 			return 0;
@@ -279,13 +300,10 @@ static s64 native_op(const struct op *o, u64 *bits)
 		if (!ret)
 			*bits = vec_bits(vec, o->b);
 		return ret;
-	case OP_MSYNC:
-		return raw(SYS_msync, o->a, o->b, o->c, 0, 0, 0);
+	case OP_MSYNC: return raw(SYS_msync, o->a, o->b, o->c, 0, 0, 0);
 	case OP_READ:
-	case OP_WRITE:
-		return native_touch(o->a, o->kind == OP_WRITE, (u8)o->c);
-	default:
-		return 0;
+	case OP_WRITE: return native_touch(o->a, o->kind == OP_WRITE, (u8)o->c);
+	default: return 0;
 	}
 }
 
@@ -309,7 +327,8 @@ static void native_maps(struct result *r)
 		next = strchr(line, '\n');
 		if (!next)
 			break;
-		if (sscanf(line, "%lx-%lx %7s %lx", &start, &end, m.perms, &off) != 4 || start < WINDOW || start >= WINDOW_END + (64 << PAGE_SHIFT))
+		if (sscanf(line, "%lx-%lx %7s %lx", &start, &end, m.perms, &off) != 4 || start < WINDOW ||
+		    start >= WINDOW_END + (64 << PAGE_SHIFT))
 			continue;
 		m.start = start;
 		m.end = end;
@@ -401,8 +420,10 @@ static void native_smaps(u32 i)
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
 			in = start >= WINDOW && start < WINDOW_END;
 		if (in && sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			fprintf(stderr, "  smaps %3lu-%3lu", (start - (unsigned long)WINDOW) >> PAGE_SHIFT, (end - (unsigned long)WINDOW) >> PAGE_SHIFT);
-		if (in && (!strncmp(line, "VmFlags", 7) || !strncmp(line, "Rss:", 4) || !strncmp(line, "Anonymous:", 10)))
+			fprintf(stderr, "  smaps %3lu-%3lu", (start - (unsigned long)WINDOW) >> PAGE_SHIFT,
+				(end - (unsigned long)WINDOW) >> PAGE_SHIFT);
+		if (in &&
+		    (!strncmp(line, "VmFlags", 7) || !strncmp(line, "Rss:", 4) || !strncmp(line, "Anonymous:", 10)))
 			fprintf(stderr, "  %.*s%s", (int)strcspn(line, "\n"), line, line[0] == 'V' ? "\n" : "");
 	}
 	fclose(f);
@@ -492,22 +513,14 @@ static s64 sim_op(struct sim_side *s, const struct op *o, u64 *bits)
 	s64 ret;
 
 	switch (o->kind) {
-	case OP_MMAP:
-		return sim_mmap(s, o);
-	case OP_MUNMAP:
-		return do_munmap(s->mm, o->a, o->b);
-	case OP_MPROTECT:
-		return do_mprotect(s->mm, o->a, o->b, o->c);
-	case OP_MREMAP:
-		return settle_sim(s, do_mremap(s->mm, o->a, o->b, o->c, o->d, o->e), o->c);
-	case OP_MADVISE:
-		return do_madvise(s->mm, o->a, o->b, (int)o->c);
-	case OP_MLOCK:
-		return do_mlock(s->mm, o->a, o->b, (int)o->c);
-	case OP_MUNLOCK:
-		return do_munlock(s->mm, o->a, o->b);
-	case OP_MLOCKALL:
-		return o->c ? do_mlockall(s->mm, (int)o->c) : do_munlockall(s->mm);
+	case OP_MMAP: return sim_mmap(s, o);
+	case OP_MUNMAP: return do_munmap(s->mm, o->a, o->b);
+	case OP_MPROTECT: return do_mprotect(s->mm, o->a, o->b, o->c);
+	case OP_MREMAP: return settle_sim(s, do_mremap(s->mm, o->a, o->b, o->c, o->d, o->e), o->c);
+	case OP_MADVISE: return do_madvise(s->mm, o->a, o->b, (int)o->c);
+	case OP_MLOCK: return do_mlock(s->mm, o->a, o->b, (int)o->c);
+	case OP_MUNLOCK: return do_munlock(s->mm, o->a, o->b);
+	case OP_MLOCKALL: return o->c ? do_mlockall(s->mm, (int)o->c) : do_munlockall(s->mm);
 	case OP_MINCORE:
 		if (!mincore_len_ok(o->b))
 			return 0;
@@ -515,11 +528,9 @@ static s64 sim_op(struct sim_side *s, const struct op *o, u64 *bits)
 		if (!ret)
 			*bits = vec_bits(vec, o->b);
 		return ret;
-	case OP_MSYNC:
-		return do_msync(s->mm, o->a, o->b, (int)o->c);
+	case OP_MSYNC: return do_msync(s->mm, o->a, o->b, (int)o->c);
 	case OP_READ:
-	case OP_WRITE:
-		return sim_touch(s, o->a, o->kind == OP_WRITE, (u8)o->c);
+	case OP_WRITE: return sim_touch(s, o->a, o->kind == OP_WRITE, (u8)o->c);
 	case OP_FORK:
 		child = dup_mm(s->mm);
 		assert_false(IS_ERR(child));
@@ -527,19 +538,20 @@ static s64 sim_op(struct sim_side *s, const struct op *o, u64 *bits)
 		mmput(s->mm);
 		s->mm = child;
 		return 0;
-	default:
-		return 0;
+	default: return 0;
 	}
 }
 
 static void sim_maps(struct sim_side *s, struct result *r)
 {
 	r->nmaps = 0;
-	for (struct vm_area_struct *v = find_vma(s->mm, WINDOW); v && vma_start(v) < WINDOW_END + (64 << PAGE_SHIFT); v = vma_next(s->mm, v)) {
+	for (struct vm_area_struct *v = find_vma(s->mm, WINDOW); v && vma_start(v) < WINDOW_END + (64 << PAGE_SHIFT);
+	     v = vma_next(s->mm, v)) {
 		struct map m = {.start = vma_start(v), .end = vma_end(v), .pgoff = v->vm_file ? v->vm_pgoff : 0};
 
-		snprintf(m.perms, sizeof(m.perms), "%c%c%c%c", v->vm_flags & VM_READ ? 'r' : '-', v->vm_flags & VM_WRITE ? 'w' : '-',
-			 v->vm_flags & VM_EXEC ? 'x' : '-', v->vm_flags & VM_MAYSHARE ? 's' : 'p');
+		snprintf(m.perms, sizeof(m.perms), "%c%c%c%c", v->vm_flags & VM_READ ? 'r' : '-',
+			 v->vm_flags & VM_WRITE ? 'w' : '-', v->vm_flags & VM_EXEC ? 'x' : '-',
+			 v->vm_flags & VM_MAYSHARE ? 's' : 'p');
 		if (r->nmaps < MAX_MAPS)
 			r->maps[r->nmaps++] = m;
 	}
@@ -594,7 +606,8 @@ static bool same_maps(const struct result *a, const struct result *b)
 		return false;
 	for (u32 i = 0; i < a->nmaps; i++) {
 		const struct map *m = &a->maps[i], *n = &b->maps[i];
-		/* Offsets of private anonymous memory are printed by neither, but a private file page at offset 0 is. */
+		/* Offsets of private anonymous memory are printed by neither, but a private file page at offset 0 is.
+		 * */
 		if (m->start != n->start || m->end != n->end || strcmp(m->perms, n->perms) || m->pgoff != n->pgoff)
 			return false;
 	}
@@ -623,8 +636,9 @@ static void print_maps(const char *who, const struct result *r, const struct res
 static void print_op(u32 i, const struct op *o)
 {
 	fprintf(stderr, "op %u %s(%lld pages+%llx, %llx, %llx, %llx, %llx) file %d\n", i, op_names[o->kind],
-		(long long)((s64)(o->a - WINDOW) >> PAGE_SHIFT), (unsigned long long)(o->a & ~PAGE_MASK), (unsigned long long)o->b,
-		(unsigned long long)o->c, (unsigned long long)o->d, (unsigned long long)o->e, o->file);
+		(long long)((s64)(o->a - WINDOW) >> PAGE_SHIFT), (unsigned long long)(o->a & ~PAGE_MASK),
+		(unsigned long long)o->b, (unsigned long long)o->c, (unsigned long long)o->d, (unsigned long long)o->e,
+		o->file);
 }
 
 /* QUIRE_DIFF_TRACE=page: every change of the VMA that holds this page of the window, and what changed it. */
@@ -639,11 +653,13 @@ static void trace(struct sim_side *s, const struct op *ops, u32 i)
 		return;
 	v = vma_lookup(s->mm, WINDOW + strtoul(page, NULL, 0) * PAGE_SIZE);
 	if (v)
-		snprintf(line, sizeof(line), "pte %llx %lld-%lld flags %llx file %d pgoff %llx anon %llu%s anon_pgoff %llx",
+		snprintf(line, sizeof(line),
+			 "pte %llx %lld-%lld flags %llx file %d pgoff %llx anon %llu%s anon_pgoff %llx",
 			 (unsigned long long)sim_entry(s->mm, WINDOW + strtoul(page, NULL, 0) * PAGE_SIZE).v,
-			 (long long)((s64)(vma_start(v) - WINDOW) >> PAGE_SHIFT), (long long)((s64)(vma_end(v) - WINDOW) >> PAGE_SHIFT),
-			 (unsigned long long)v->vm_flags, v->vm_file != NULL, (unsigned long long)v->vm_pgoff,
-			 (unsigned long long)v->anon_id, v->anon_forked ? " forked" : "", (unsigned long long)v->anon_pgoff);
+			 (long long)((s64)(vma_start(v) - WINDOW) >> PAGE_SHIFT),
+			 (long long)((s64)(vma_end(v) - WINDOW) >> PAGE_SHIFT), (unsigned long long)v->vm_flags,
+			 v->vm_file != NULL, (unsigned long long)v->vm_pgoff, (unsigned long long)v->anon_id,
+			 v->anon_forked ? " forked" : "", (unsigned long long)v->anon_pgoff);
 	if (!strcmp(line, last) && !getenv("QUIRE_DIFF_ALL"))
 		return;
 	strcpy(last, line);
@@ -655,13 +671,14 @@ static void compare(const struct op *ops, u32 i, const struct result *sim, const
 {
 	const struct result *nat = &sh->native[i];
 
-	if (nat->ret == sim->ret && nat->vec == sim->vec && nat->locked == sim->locked && nat->rss == sim->rss && same_maps(nat, sim))
+	if (nat->ret == sim->ret && nat->vec == sim->vec && nat->locked == sim->locked && nat->rss == sim->rss &&
+	    same_maps(nat, sim))
 		return;
 	print_op(i, &ops[i]);
-	fprintf(stderr, "  native %lld (%llx), sim %lld (%llx); vec %llx %llx, locked %llu %llu, rss %llu %llu\n", (long long)nat->ret, (unsigned long long)nat->ret, (long long)sim->ret,
-		(unsigned long long)sim->ret, (unsigned long long)nat->vec, (unsigned long long)sim->vec,
-		(unsigned long long)nat->locked, (unsigned long long)sim->locked, (unsigned long long)nat->rss,
-		(unsigned long long)sim->rss);
+	fprintf(stderr, "  native %lld (%llx), sim %lld (%llx); vec %llx %llx, locked %llu %llu, rss %llu %llu\n",
+		(long long)nat->ret, (unsigned long long)nat->ret, (long long)sim->ret, (unsigned long long)sim->ret,
+		(unsigned long long)nat->vec, (unsigned long long)sim->vec, (unsigned long long)nat->locked,
+		(unsigned long long)sim->locked, (unsigned long long)nat->rss, (unsigned long long)sim->rss);
 	print_maps("before", before, before);
 	print_maps("native", nat, sim);
 	print_maps("sim", sim, nat);

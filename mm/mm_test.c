@@ -107,7 +107,8 @@ static void test_overcommit(void **state)
 		assert_int_equal(map_at(r.mm, BASE, ram_pages * 3 / 4, RW), mode == 2 ? -ENOMEM : (long)BASE);
 		assert_int_equal(map_at(r.mm, BASE, ram_pages * 2, PROT_READ), BASE); /* not charged */
 		assert_int_equal(do_mprotect(r.mm, BASE, ram_pages * 2 * PAGE_SIZE, RW), mode == 1 ? 0 : -ENOMEM);
-		assert_int_equal(do_mmap(r.mm, NULL, BASE, ram_pages * 2 * PAGE_SIZE, RW, ANON | MAP_FIXED | MAP_NORESERVE, 0),
+		assert_int_equal(do_mmap(r.mm, NULL, BASE, ram_pages * 2 * PAGE_SIZE, RW,
+					 ANON | MAP_FIXED | MAP_NORESERVE, 0),
 				 mode == 2 ? -ENOMEM : (long)BASE);
 		rig_free(&r);
 	}
@@ -218,7 +219,8 @@ static void test_rmap(void **state)
 		kids[i] = dup_mm(r.mm);
 		assert_false(IS_ERR(kids[i]));
 		if (i % 2) /* half of them move it elsewhere */
-			assert_int_equal(do_mremap(kids[i], BASE, 4 * PAGE_SIZE, 4 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, moved),
+			assert_int_equal(do_mremap(kids[i], BASE, 4 * PAGE_SIZE, 4 * PAGE_SIZE,
+						   MREMAP_MAYMOVE | MREMAP_FIXED, moved),
 					 moved);
 		assert_true(mm_is_valid(kids[i]));
 	}
@@ -247,7 +249,8 @@ static void test_large_folio(void **state)
 	for (u64 i = 0; i < 64; i++)
 		assert_true(poke(r.mm, BASE + i * PAGE_SIZE, (u8)i));
 	assert_int_equal(get_mm_rss(r.mm), 64);
-	assert_int_equal(do_mremap(r.mm, part, 3 * PAGE_SIZE, 3 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, moved), moved);
+	assert_int_equal(do_mremap(r.mm, part, 3 * PAGE_SIZE, 3 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, moved),
+			 moved);
 	assert_int_equal(peek(r.mm, moved), 5);
 	assert_true(mm_is_valid(r.mm));
 	kid = dup_mm(r.mm);
@@ -261,7 +264,8 @@ static void test_large_folio(void **state)
 
 /* ---- out of memory at every place ---- */
 
-/* A life of an address space that uses every call.  Returns after the first -ENOMEM, which is no failure of the test. */
+/* A life of an address space that uses every call.  Returns after the first -ENOMEM, which is no failure of the test.
+ * */
 static long life(struct quire *q, struct mm_struct **mmp, struct mm_struct **kid)
 {
 	struct mm_struct *mm = *mmp = mm_alloc(q, &guest_abi_x86_64);
@@ -271,7 +275,12 @@ static long life(struct quire *q, struct mm_struct **mmp, struct mm_struct **kid
 	*kid = NULL;
 	if (!mm)
 		return -ENOMEM;
-#define TRY(call) do { ret = (long)(call); if (IS_ERR(ret)) return ret; } while (0)
+#define TRY(call)                                                                                                      \
+	do {                                                                                                           \
+		ret = (long)(call);                                                                                    \
+		if (IS_ERR(ret))                                                                                       \
+			return ret;                                                                                    \
+	} while (0)
 	TRY(map_at(mm, BASE, 40, RW));
 	TRY(map_at(mm, BASE + 10 * PAGE_SIZE, 10, PROT_READ));
 	for (u64 i = 0; i < 40; i += 3)
@@ -368,7 +377,8 @@ static void hammer(struct quire *q, unsigned i, void *arg)
 
 	(void)q;
 	for (unsigned step = 0; step < STEPS; step++) {
-		u64 page = next_random(&s) % AREA_PAGES, want = 1 + next_random(&s) % 8, n = MIN(want, AREA_PAGES - page);
+		u64 page = next_random(&s) % AREA_PAGES, want = 1 + next_random(&s) % 8,
+		    n = MIN(want, AREA_PAGES - page);
 		u64 addr = base + page * PAGE_SIZE, any = BASE + page * PAGE_SIZE;
 
 		switch (next_random(&s) % 8) {
@@ -380,15 +390,9 @@ static void hammer(struct quire *q, unsigned i, void *arg)
 			do_mprotect(mm, addr, n * PAGE_SIZE, PROT_READ);
 			do_mprotect(mm, addr, n * PAGE_SIZE, RW);
 			break;
-		case 2:
-			map_at(mm, any, n, RW);
-			break;
-		case 3:
-			do_munmap(mm, any, n * PAGE_SIZE);
-			break;
-		case 4:
-			poke(mm, any, 1);
-			break;
+		case 2: map_at(mm, any, n, RW); break;
+		case 3: do_munmap(mm, any, n * PAGE_SIZE); break;
+		case 4: poke(mm, any, 1); break;
 		default:
 			if (poke(mm, addr, (u8)step))
 				know[page] = (u8)step;
@@ -400,8 +404,13 @@ static void hammer(struct quire *q, unsigned i, void *arg)
 
 static void run_threads(enum sim_sched sched, enum sim_tlb_mode tlb)
 {
-	struct rig r = rig_new(&(struct sim_config){.memory = 128 << 20, .nr_cpus = THREADS, .sched = sched, .tlb = tlb,
-						    .break_percent = 10, .check_reuse = true, .seed = 5});
+	struct rig r = rig_new(&(struct sim_config){.memory = 128 << 20,
+						    .nr_cpus = THREADS,
+						    .sched = sched,
+						    .tlb = tlb,
+						    .break_percent = 10,
+						    .check_reuse = true,
+						    .seed = 5});
 
 	sim_run(r.q, THREADS, hammer, r.mm);
 	rig_free(&r);
@@ -416,9 +425,11 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rlimits),   cmocka_unit_test(test_overcommit),  cmocka_unit_test(test_max_map_count),
-		cmocka_unit_test(test_brk),       cmocka_unit_test(test_stack),       cmocka_unit_test(test_rmap),
-		cmocka_unit_test(test_large_folio), cmocka_unit_test(test_failure_sweep), cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_rlimits),       cmocka_unit_test(test_overcommit),
+		cmocka_unit_test(test_max_map_count), cmocka_unit_test(test_brk),
+		cmocka_unit_test(test_stack),         cmocka_unit_test(test_rmap),
+		cmocka_unit_test(test_large_folio),   cmocka_unit_test(test_failure_sweep),
+		cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

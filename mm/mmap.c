@@ -13,8 +13,9 @@
 
 #define MAP_32BIT_START 0x40000000ull
 #define MAX_LFS_FILESIZE 0x7fffffffffffffffull
-/* Flags that MAP_SHARED and MAP_PRIVATE accept and that do nothing, or something elsewhere (Linux's LEGACY_MAP_MASK). */
-#define LEGACY_MAP_MASK                                                                                               \
+/* Flags that MAP_SHARED and MAP_PRIVATE accept and that do nothing, or something elsewhere (Linux's LEGACY_MAP_MASK).
+ * */
+#define LEGACY_MAP_MASK                                                                                                \
 	(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_GROWSDOWN |       \
 	 MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT | MAP_ABOVE4G)
 
@@ -144,16 +145,12 @@ static int check_anon_mapping(u64 flags, u64 *vm_flags)
 	bool grows = *vm_flags & VM_GROWSDOWN;
 
 	switch (flags & MAP_TYPE) {
-	case MAP_SHARED:
-		*vm_flags |= VM_SHARED | VM_MAYSHARE;
-		return grows ? -EINVAL : 0;
+	case MAP_SHARED: *vm_flags |= VM_SHARED | VM_MAYSHARE; return grows ? -EINVAL : 0;
 	case MAP_DROPPABLE:
 		*vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
 		return grows || (flags & MAP_LOCKED) ? -EINVAL : 0;
-	case MAP_PRIVATE:
-		return 0;
-	default:
-		return -EINVAL;
+	case MAP_PRIVATE: return 0;
+	default: return -EINVAL;
 	}
 }
 
@@ -246,8 +243,8 @@ int mmap_region(struct mmu_gather *tlb, struct vma_proto *p)
 }
 
 /* Under the locks.  The address, or the errno with nothing changed. */
-static long mmap_locked(struct mmu_gather *tlb, struct file *file, struct file *shmem, u64 addr, u64 len, u64 prot, u64 flags,
-			u64 pgoff, u64 *vm_flags)
+static long mmap_locked(struct mmu_gather *tlb, struct file *file, struct file *shmem, u64 addr, u64 len, u64 prot,
+			u64 flags, u64 pgoff, u64 *vm_flags)
 {
 	struct mm_struct *mm = tlb->mm;
 	struct vma_proto p = {.file = shmem ? shmem : file, .pgoff = pgoff};

@@ -2,8 +2,8 @@
  * mprotect: new flags for VMAs, then the entries follow.
  *
  * VMAs change first, entries after them in pieces.  In between an entry may still allow what its VMA forbids (the call
- * has not returned yet), or forbid what it allows (a fault mends that).  Private pages never become writable here unless
- * they are exclusive and dirty already: the write fault decides.
+ * has not returned yet), or forbid what it allows (a fault mends that).  Private pages never become writable here
+ * unless they are exclusive and dirty already: the write fault decides.
  *
  * Locks: mmap_lock + mm->lock; mm->lock is dropped between pieces.
  */

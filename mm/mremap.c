@@ -22,7 +22,7 @@
 struct remap {
 	struct mmu_gather *tlb;
 	struct mm_struct *mm;
-	struct vm_area_struct *vma; /* contains addr */
+	struct vm_area_struct *vma;           /* contains addr */
 	u64 addr, old_len, new_len, new_addr; /* bytes */
 	u64 flags;
 	bool populate; /* locked memory grew: [new_addr + old_len, new_addr + new_len) */
@@ -253,7 +253,8 @@ static long move_vma(struct remap *r)
 static long set_new_addr(struct remap *r)
 {
 	u64 flags = r->flags & MREMAP_FIXED ? MAP_FIXED : 0;
-	long ret = get_unmapped_area(r->mm, r->vma->vm_file, implies_new_addr(r->flags) ? r->new_addr : 0, r->new_len, flags);
+	long ret = get_unmapped_area(r->mm, r->vma->vm_file, implies_new_addr(r->flags) ? r->new_addr : 0, r->new_len,
+				     flags);
 
 	if (!IS_ERR(ret))
 		r->new_addr = (u64)ret;
@@ -404,8 +405,13 @@ long do_mremap(struct mm_struct *mm, u64 addr, u64 old_len, u64 new_len, u64 fla
 {
 	struct mmu_gather tlb;
 	struct remap r = {
-		.tlb = &tlb, .mm = mm, .addr = addr, .old_len = PAGE_ALIGN(old_len), .new_len = PAGE_ALIGN(new_len),
-		.flags = flags, .new_addr = new_addr,
+		.tlb = &tlb,
+		.mm = mm,
+		.addr = addr,
+		.old_len = PAGE_ALIGN(old_len),
+		.new_len = PAGE_ALIGN(new_len),
+		.flags = flags,
+		.new_addr = new_addr,
 	};
 	long ret = check_params(mm, addr, r.old_len, r.new_len, flags, new_addr);
 

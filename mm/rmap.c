@@ -60,12 +60,9 @@ void folio_remove_rmap(struct quire *q, struct folio *folio, u32 n)
 int mm_counter(const struct folio *folio)
 {
 	switch (folio->f.type) {
-	case FRAME_ANON:
-		return MM_ANONPAGES;
-	case FRAME_SHMEM:
-		return MM_SHMEMPAGES;
-	default:
-		return MM_FILEPAGES;
+	case FRAME_ANON: return MM_ANONPAGES;
+	case FRAME_SHMEM: return MM_SHMEMPAGES;
+	default: return MM_FILEPAGES;
 	}
 }
 
@@ -86,8 +83,8 @@ struct walk {
 	rmap_visit_fn visit;
 	void *arg;
 	u32 flags;
-	u32 left;     /* mappings not seen yet; 0 = done early */
-	u32 locks;    /* taken since the last commit */
+	u32 left;  /* mappings not seen yet; 0 = done early */
+	u32 locks; /* taken since the last commit */
 	bool stopped, busy;
 };
 

@@ -1,8 +1,8 @@
 /*
  * Unmapping: munmap, and the common way in which every call takes mappings away.
  *
- * A region goes in this order: entries (in pieces, mm->busy_* keeps faults out), then VMAs, then empty tables.  Until its
- * last transaction the region has VMAs without entries, so every commit leaves a valid tree.
+ * A region goes in this order: entries (in pieces, mm->busy_* keeps faults out), then VMAs, then empty tables.  Until
+ * its last transaction the region has VMAs without entries, so every commit leaves a valid tree.
  *
  *     |####VMA####|###VMA###|      zap_page_range ... commit, sync, free ... zap_page_range
  *     |    VMA    |   VMA   |      vma_unlink, vma_unlink

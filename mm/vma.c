@@ -2,8 +2,8 @@
  * VMAs: looking them up, making, splitting, merging and moving their edges.
  *
  * Invariants (mm_is_valid): the tree holds disjoint page-aligned ranges below task_size; neighbours that could be one
- * VMA by Linux's rules are one, as far as Linux would have merged them; a VMA whose anonymous pages are not indexed by their
- * present address (anon_pgoff) is on mm->moved_vmas.
+ * VMA by Linux's rules are one, as far as Linux would have merged them; a VMA whose anonymous pages are not indexed by
+ * their present address (anon_pgoff) is on mm->moved_vmas.
  *
  * Whether Linux merges depends on which anon_vma each VMA has.  We have no anon_vmas; anon_id stands for "the same
  * anon_vma" and anon_forked for "more than one in its chain", so that /proc/PID/maps agrees.
@@ -248,9 +248,16 @@ struct vma_proto vma_proto_of(const struct vm_area_struct *vma, u64 start, u64 e
 	u64 pages = (start - vma_start(vma)) >> PAGE_SHIFT;
 
 	return (struct vma_proto){
-		.start = start, .end = end, .vm_flags = vm_flags, .pgoff = vma->vm_pgoff + pages,
-		.file = vma->vm_file, .name = vma->name, .anon = vma->anon, .anon_pgoff = vma->anon_pgoff + pages,
-		.anon_id = vma->anon_id, .anon_forked = vma->anon_forked,
+		.start = start,
+		.end = end,
+		.vm_flags = vm_flags,
+		.pgoff = vma->vm_pgoff + pages,
+		.file = vma->vm_file,
+		.name = vma->name,
+		.anon = vma->anon,
+		.anon_pgoff = vma->anon_pgoff + pages,
+		.anon_id = vma->anon_id,
+		.anon_forked = vma->anon_forked,
 	};
 }
 
@@ -406,7 +413,8 @@ static struct vm_area_struct *merge_existing(struct mm_struct *mm, struct vm_are
 	return prev;
 }
 
-struct vm_area_struct *vma_modify_flags(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end, u64 vm_flags)
+struct vm_area_struct *vma_modify_flags(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end,
+					u64 vm_flags)
 {
 	struct vm_area_struct *merged = merge_existing(mm, vma, start, end, vm_flags);
 

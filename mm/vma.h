@@ -34,9 +34,10 @@ struct vma_proto vma_proto_of(const struct vm_area_struct *vma, u64 start, u64 e
 struct vm_area_struct *vma_merge_new(struct mm_struct *mm, const struct vma_proto *p);
 /* vma_merge_new, else a new VMA.  Takes over no file reference (gets its own). */
 struct vm_area_struct *vma_create(struct mm_struct *mm, const struct vma_proto *p);
-/* Gives [start, end) of vma these flags, merging or splitting by Linux's rules.  Returns the VMA that has the range now, or
- * ERR_PTR(-ENOMEM) (nothing changed). */
-struct vm_area_struct *vma_modify_flags(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end, u64 vm_flags);
+/* Gives [start, end) of vma these flags, merging or splitting by Linux's rules.  Returns the VMA that has the range
+ * now, or ERR_PTR(-ENOMEM) (nothing changed). */
+struct vm_area_struct *vma_modify_flags(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end,
+					u64 vm_flags);
 /* Moves an edge of a VMA; offsets follow the start. */
 void vma_set_range(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, u64 end);
 /* All its anonymous pages went elsewhere: as if it had never had any. */
@@ -59,7 +60,8 @@ bool accountable_mapping(const struct file *file, u64 vm_flags);
 u64 max_map_count(const struct quire *q);
 
 /* ---- mm/unmap.c ---- */
-/* Takes whole VMAs inside [start, end) away (they were split at its ends), in pieces; the range stays busy until mmap_write_end. */
+/* Takes whole VMAs inside [start, end) away (they were split at its ends), in pieces; the range stays busy until
+ * mmap_write_end. */
 void unmap_region(struct mmu_gather *tlb, u64 start, u64 end);
 /* Splits at both ends (after mm_prepare(mm, 2)).  0 or -ENOMEM (nothing but a harmless split was done). */
 int split_ends(struct mm_struct *mm, u64 start, u64 end);
@@ -76,15 +78,16 @@ void finish_call(struct mmu_gather *tlb);
 /* Where a mapping goes: address or negative errno. */
 long get_unmapped_area(struct mm_struct *mm, const struct file *file, u64 addr, u64 len, u64 flags);
 u64 calc_vm_prot_bits(u64 prot);
-/* The tail of every mapping call: replaces what is at [p->start, p->end) and maps p there (after mm_prepare(mm, 3)).  0 or
- * -ENOMEM (nothing changed). */
+/* The tail of every mapping call: replaces what is at [p->start, p->end) and maps p there (after mm_prepare(mm, 3)).  0
+ * or -ENOMEM (nothing changed). */
 int mmap_region(struct mmu_gather *tlb, struct vma_proto *p);
 
 /* Page tables left empty in [start, end) go. */
 void free_tables(struct mmu_gather *tlb, u64 start, u64 end);
 
 /* ---- mm/mlock.c ---- */
-/* Under no lock: faults in what a call promised (not in VM_LOCKONFAULT memory).  0 or the first error if it should stop there. */
+/* Under no lock: faults in what a call promised (not in VM_LOCKONFAULT memory).  0 or the first error if it should stop
+ * there. */
 int populate(struct mm_struct *mm, u64 start, u64 end, bool stop_on_error);
 
 /* ---- mm/mprotect.c ---- */
