@@ -4,6 +4,7 @@
  * A victim dies at an exact event, so a sweep over all events kills it at every logged store of a scenario in turn.
  */
 #include "sim_internal.h"
+#include <reclaim/reclaim.h>
 
 void sim_kill_at(struct quire *q, unsigned victim, u64 n)
 {
@@ -24,6 +25,7 @@ static void drop_parked(struct ctx *dead)
 
 	if (dead->parked_mm && dead->parked_mm->port_mm)
 		port_tlb_sync(dead->parked_mm);
+	migrate_abandon(q, dead);
 	for (i = 0; i < dead->nparked; i++) {
 		spin_lock(&q->lock);
 		if (dead->parked[i].refs)
