@@ -40,28 +40,8 @@ static void dup_lock(struct dup *d)
 	}
 }
 
-/* Exact ranges, not one from the first to the last: a port may keep what else lies between them. */
-static void flush_protected(struct dup *d)
-{
-	if (!d->wp_end)
-		return;
-	port_tlb_protect_range(d->src, d->wp_start, d->wp_end);
-	d->wp_end = 0;
-	d->tlb.pending = true;
-}
-
-static void note_protected(struct dup *d, u64 addr)
-{
-	if (d->wp_end != addr) {
-		flush_protected(d);
-		d->wp_start = addr;
-	}
-	d->wp_end = addr + PAGE_SIZE;
-}
-
 static void dup_unlock(struct dup *d)
 {
-	flush_protected(d);
 	tlb_flush(&d->tlb);
 	spin_unlock(&d->dst->lock);
 	spin_unlock(&d->src->lock);
@@ -149,7 +129,7 @@ static pte_t dup_protect(struct dup *d, const struct pt_iter *it, pte_t p)
 	if (shared.v != p.v) {
 		set_pte(d->src, it->slot, shared);
 		if (pte_write(p))
-			note_protected(d, it->addr);
+			tlb_protect(&d->tlb, it->addr, 1);
 	}
 	return shared;
 }

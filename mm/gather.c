@@ -34,8 +34,28 @@ void tlb_remove(struct mmu_gather *tlb, u64 addr, u64 pages, pfn_t pfn, u32 refs
 	c->parked_mm = tlb->mm;
 }
 
+static void flush_protected(struct mmu_gather *tlb)
+{
+	if (!tlb->wp_end)
+		return;
+	port_tlb_protect_range(tlb->mm, tlb->wp_start, tlb->wp_end);
+	tlb->wp_end = 0;
+	tlb->pending = true;
+}
+
+/* Exact ranges, not one from the first to the last: a port may keep what else lies between them. */
+void tlb_protect(struct mmu_gather *tlb, u64 addr, u64 pages)
+{
+	if (tlb->wp_end != addr) {
+		flush_protected(tlb);
+		tlb->wp_start = addr;
+	}
+	tlb->wp_end = addr + (pages << PAGE_SHIFT);
+}
+
 void tlb_flush(struct mmu_gather *tlb)
 {
+	flush_protected(tlb);
 	if (tlb->start >= tlb->end)
 		return;
 	port_tlb_flush_range(tlb->mm, tlb->start, tlb->end);

@@ -165,8 +165,8 @@ void mmput(struct mm_struct *mm)
 		exit_mmap(mm);
 }
 
-/* Moves the newest of the dead context's references to the caller: one transaction, so that it is never in two hands.
- * */
+/* Moves the newest of the dead context's references to the caller: one transaction, so that it is never in two
+ * hands. */
 static struct mm_struct *take_over(struct ctx *dead)
 {
 	struct mm_struct *mm = NULL;

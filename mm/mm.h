@@ -160,6 +160,7 @@ struct mmu_gather {
 	struct mm_struct *mm;
 	struct ctx *ctx;
 	u64 start, end;   /* bytes, what was cleared since the last tlb_flush() */
+	u64 wp_start, wp_end; /* neighbouring entries that only lost the right to write, not flushed yet; end 0 = none */
 	u32 base;         /* ctx->nparked when it began: entries below belong to others */
 	bool pending;     /* something was flushed that is not yet synchronised */
 	bool need_memory; /* the walk stopped because a block could not be split: tlb_cycle() reclaims */
@@ -168,6 +169,8 @@ struct mmu_gather {
 void tlb_gather_mmu(struct mmu_gather *tlb, struct mm_struct *mm);
 /* pages entries from addr on were cleared or restricted; refs references to the folio of pfn go with them; 0 = none. */
 void tlb_remove(struct mmu_gather *tlb, u64 addr, u64 pages, pfn_t pfn, u32 refs);
+/* pages entries from addr on may still be read and executed as before, but no longer written. */
+void tlb_protect(struct mmu_gather *tlb, u64 addr, u64 pages);
 static inline bool tlb_full(const struct mmu_gather *tlb) { return tlb->ctx->nparked - tlb->base >= TLB_GATHER_MAX; }
 void tlb_flush(struct mmu_gather *tlb);
 void tlb_finish_mmu(struct mmu_gather *tlb);

@@ -606,8 +606,8 @@ static bool same_maps(const struct result *a, const struct result *b)
 		return false;
 	for (u32 i = 0; i < a->nmaps; i++) {
 		const struct map *m = &a->maps[i], *n = &b->maps[i];
-		/* Offsets of private anonymous memory are printed by neither, but a private file page at offset 0 is.
-		 * */
+		/* Offsets of private anonymous memory are printed by neither, but a private file page at offset 0
+		 * is. */
 		if (m->start != n->start || m->end != n->end || strcmp(m->perms, n->perms) || m->pgoff != n->pgoff)
 			return false;
 	}

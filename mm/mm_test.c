@@ -264,8 +264,8 @@ static void test_large_folio(void **state)
 
 /* ---- out of memory at every place ---- */
 
-/* A life of an address space that uses every call.  Returns after the first -ENOMEM, which is no failure of the test.
- * */
+/* A life of an address space that uses every call.  Returns after the first -ENOMEM, which is no failure of the
+ * test. */
 static long life(struct quire *q, struct mm_struct **mmp, struct mm_struct **kid)
 {
 	struct mm_struct *mm = *mmp = mm_alloc(q, &guest_abi_x86_64);

@@ -13,8 +13,8 @@
 
 #define MAP_32BIT_START 0x40000000ull
 #define MAX_LFS_FILESIZE 0x7fffffffffffffffull
-/* Flags that MAP_SHARED and MAP_PRIVATE accept and that do nothing, or something elsewhere (Linux's LEGACY_MAP_MASK).
- * */
+/* Flags that MAP_SHARED and MAP_PRIVATE accept and that do nothing, or something elsewhere (Linux's
+ * LEGACY_MAP_MASK). */
 #define LEGACY_MAP_MASK                                                                                                \
 	(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_GROWSDOWN |       \
 	 MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT | MAP_ABOVE4G)

@@ -19,6 +19,15 @@ static pte_t change_one(const struct vm_area_struct *vma, pte_t p)
 	return n;
 }
 
+/* Only what was lost needs a flush; a right that was won shows at the next fault at the latest. */
+static void flush_changed(struct mmu_gather *tlb, u64 addr, u64 pages, pte_t old, pte_t new)
+{
+	if ((pte_user(old) && !pte_user(new)) || (pte_exec(old) && !pte_exec(new)))
+		tlb_remove(tlb, addr, pages, 0, 0);
+	else if (pte_write(old) && !pte_write(new))
+		tlb_protect(tlb, addr, pages);
+}
+
 /* Returns whether [*cursor, vma's end or end) is done. */
 static bool change_range(struct mmu_gather *tlb, const struct vm_area_struct *vma, u64 *cursor, u64 end)
 {
@@ -40,7 +49,7 @@ static bool change_range(struct mmu_gather *tlb, const struct vm_area_struct *vm
 		if (n.v == p.v)
 			continue;
 		set_pte(mm, it.slot, n);
-		tlb_remove(tlb, it.addr, pt_size(it.level) >> PAGE_SHIFT, 0, 0);
+		flush_changed(tlb, it.addr, pt_size(it.level) >> PAGE_SHIFT, p, n);
 	}
 	*cursor = MIN(end, vma_end(vma));
 	return true;
