@@ -145,7 +145,7 @@ static __attribute__((noinline)) void unlock_last(struct ctx *c, struct spinlock
 static void commit(struct ctx *c)
 {
 	compiler_barrier();
-	WRITE_ONCE(c->log_len, 0);
+	WRITE_ONCE(c->undo_state, 0);
 	compiler_barrier();
 	while (c->nheld) {
 		u32 i = c->nheld - 1;
@@ -175,7 +175,7 @@ void ctx_spin_unlock(struct ctx *c, struct spinlock *l)
 	c->held[0].depth = 0;
 	c->depth = 0;
 	compiler_barrier();
-	WRITE_ONCE(c->log_len, 0);
+	WRITE_ONCE(c->undo_state, 0);
 	compiler_barrier();
 	if (likely(l->rank == LOCK_RANK_CPU)) {
 		__atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);

@@ -90,6 +90,14 @@ struct parked_frame {
 	u32 refs;
 };
 
+/* Frames filled with port_copy_pages() in the open transaction.  Their bytes are not logged; a rollback gives the frames
+ * back to the free lists, where they may count as zero, so whoever recovers clears them. */
+#define CTX_MAX_FILLED 16
+struct filled_frames {
+	void *va;
+	u64 pages;
+};
+
 /*
  * Written only by its own context while alive; by the recoverer after its death.
  * `id` is never 0 and constant.  The undo log is last so that untouched parts of it
@@ -104,7 +112,13 @@ struct ctx {
 	u32 nheld;
 	u32 depth;         /* spin locks held and not yet unlocked */
 	u32 nmutex;
-	u32 log_len;       /* 0 = nothing to undo */
+	union {            /* one word, so that a commit is one store */
+		struct {
+			u32 log_len; /* 0 = nothing to undo */
+			u32 nfilled; /* entries of filled[] */
+		};
+		u64 undo_state;
+	};
 	u32 nparked;       /* logged: changes only inside transactions */
 	u32 npins;         /* hosted: changed under mm->lock, not logged */
 	u32 flags;         /* CTX_*, and the port's own below bit 24; not logged */
@@ -114,6 +128,7 @@ struct ctx {
 	struct mm_struct *lent_mm;   /* mm whose pins these are (== mm mostly) */
 	void *task;
 	u64 port_data[12];
+	struct filled_frames filled[CTX_MAX_FILLED];
 	struct held_lock held[CTX_MAX_HELD];
 	struct mutex *mutexes[CTX_MAX_MUTEX];
 	struct pin pins[CTX_MAX_PINS];
@@ -152,6 +167,9 @@ bool txn_should_break(void);
 /* Notes the old contents of [addr, addr+size) in the open transaction's log; nothing outside one.  Called by
  * the compiler's store instrumentation in the hosted flavour, before the store. */
 void undo_note(struct ctx *c, const void *addr, size_t size);
+
+/* Notes frames that are about to be filled inside a transaction.  False: no room, log the stores instead. */
+bool undo_note_filled(struct ctx *c, void *va, u64 pages);
 
 /* Rolls back a dead context and frees its locks.  Returns false if another context is already doing so.
  * Idempotent: if the recoverer dies, the next one starts again. */

@@ -65,9 +65,25 @@ bool txn_should_break(void)
 	return c->log_len > UNDO_CAPACITY / 2 || port_break_hint(c);
 }
 
+bool undo_note_filled(struct ctx *c, void *va, u64 pages)
+{
+	if (!c->nheld)
+		return true;
+	if (c->nfilled == CTX_MAX_FILLED)
+		return false;
+	c->filled[c->nfilled] = (struct filled_frames){ va, pages };
+	compiler_barrier();
+	WRITE_ONCE(c->nfilled, c->nfilled + 1);
+	compiler_barrier();
+	return true;
+}
+
 static void undo_all(struct ctx *dead)
 {
 	u32 i, b;
+
+	for (i = 0; i < dead->nfilled; i++)
+		port_clear_pages(dead->filled[i].va, dead->filled[i].pages);
 
 	for (i = dead->log_len; i > 0; i--) {
 		struct undo_entry *e = &dead->log[i - 1];
@@ -80,7 +96,7 @@ static void undo_all(struct ctx *dead)
 		for (b = 0; b < e->size; b++)
 			to[b] = e->old[b];
 	}
-	__atomic_store_n(&dead->log_len, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&dead->undo_state, 0, __ATOMIC_RELEASE);
 }
 
 static void free_locks(struct ctx *dead)

@@ -101,6 +101,10 @@ void port_copy_pages(void *dst, const void *src, size_t n)
 {
 	u64 count = n * (PAGE_SIZE / 8);
 
+	if (!undo_note_filled(port_ctx(), dst, n)) {
+		memcpy(dst, src, n * PAGE_SIZE);
+		return;
+	}
 	__asm__ volatile("rep movsq" : "+D"(dst), "+S"(src), "+c"(count) : : "memory");
 }
 
