@@ -65,6 +65,9 @@ struct mutex {
 #define CTX_MAX_MMS 16
 #define UNDO_CAPACITY 16384
 #define UNDO_INLINE 16
+/* A long operation commits when its log has grown past this: 16 KiB of log.  Each page of the log is one more page that a
+ * new process touches for the first time (1 us), and committing costs only some nanoseconds. */
+#define UNDO_BREAK 512
 
 /* One overwritten piece of memory: `size` <= UNDO_INLINE old bytes at `addr`. */
 struct undo_entry {
@@ -160,7 +163,7 @@ bool mutex_is_held(const struct mutex *m);
 
 /* True while this context holds a spin lock, i.e. may neither block nor reclaim. */
 bool in_transaction(void);
-/* True when a long loop should drop its locks and take them again: the log is half full (hosted), or a
+/* True when a long loop should drop its locks and take them again: the log is long (hosted), or a
  * coin drawn from the seed says so (sim, so that tests exercise every break). */
 bool txn_should_break(void);
 

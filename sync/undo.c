@@ -62,7 +62,7 @@ bool txn_should_break(void)
 {
 	struct ctx *c = port_ctx();
 
-	return c->log_len > UNDO_CAPACITY / 2 || port_break_hint(c);
+	return c->log_len > UNDO_BREAK || port_break_hint(c);
 }
 
 bool undo_note_filled(struct ctx *c, void *va, u64 pages)
