@@ -1,6 +1,7 @@
 /*
  * Reading directories.  The kernel's own descriptor is left out of /proc/PID/fd and fdinfo, so that programs which
- * walk them (to close everything, to look for leaks) see only what is theirs.
+ * walk them (to close everything, to look for leaks) see only what is theirs; and a listing of /proc shows the machine's
+ * processes, not the host's.
  */
 #include "native.h"
 #include "x86_64/native_nr.h"
@@ -10,7 +11,9 @@
 #define PROC_MAGIC 0x9fa0
 #define RECLEN_OFFSET 16u /* in struct linux_dirent and linux_dirent64: behind inode and offset */
 
-static bool is_descriptor_dir(int fd)
+enum dir_kind { DIR_PLAIN, DIR_FD, DIR_PROC };
+
+static enum dir_kind dir_kind(int fd)
 {
 	char link[32], target[64];
 	struct fmt_buf b = fmt_init(link, sizeof(link));
@@ -18,15 +21,47 @@ static bool is_descriptor_dir(int fd)
 	long n;
 
 	if (host_call(__NR_fstatfs, fd, &sf) || sf.f_type != PROC_MAGIC)
-		return false;
+		return DIR_PLAIN;
 	fmt_printf(&b, "/proc/self/fd/%d", fd);
 	n = host_call(__NR_readlink, link, target, sizeof(target));
-	return (n > 3 && !memcmp(target + n - 3, "/fd", 3)) || (n > 7 && !memcmp(target + n - 7, "/fdinfo", 7));
+	if (n == 5 && !memcmp(target, "/proc", 5))
+		return DIR_PROC;
+	if ((n > 3 && !memcmp(target + n - 3, "/fd", 3)) || (n > 7 && !memcmp(target + n - 7, "/fdinfo", 7)))
+		return DIR_FD;
+	return DIR_PLAIN;
 }
 
-/* Takes the entry of that name out; returns the bytes that remain. */
-static u64 remove_entry(u8 *buf, u64 bytes, unsigned name_offset, const char *name)
+/* The number that is the whole name, or -1. */
+static s32 number_of(const char *name)
 {
+	s64 v = 0;
+
+	if (!*name)
+		return -1;
+	for (; *name >= '0' && *name <= '9' && v < INT32_MAX; name++)
+		v = v * 10 + (*name - '0');
+	return *name || v > INT32_MAX ? -1 : (s32)v;
+}
+
+static bool hidden(struct native_frame *f, enum dir_kind kind, const char *name)
+{
+	s32 n = number_of(name);
+	struct task *t;
+
+	if (n < 0)
+		return false;
+	if (kind == DIR_FD)
+		return n == KERNEL_FD;
+	t = task_find_get(f->k->ctx->q, n);
+	if (t)
+		task_put(t);
+	return !t;
+}
+
+/* Takes the hidden entries out; returns the bytes that remain. */
+static u64 remove_hidden(struct native_frame *f, enum dir_kind kind, u8 *buf, u64 bytes)
+{
+	unsigned name_offset = f->nr == __NR_getdents64 ? 19 : 18;
 	u64 at = 0;
 
 	while (at + name_offset < bytes) {
@@ -35,28 +70,25 @@ static u64 remove_entry(u8 *buf, u64 bytes, unsigned name_offset, const char *na
 		memcpy(&len, buf + at + RECLEN_OFFSET, sizeof(len));
 		if (!len || len > bytes - at)
 			break;
-		if (!strcmp((const char *)buf + at + name_offset, name)) {
+		if (hidden(f, kind, (const char *)buf + at + name_offset)) {
 			memmove(buf + at, buf + at + len, bytes - at - len);
-			return bytes - len;
+			bytes -= len;
+		} else {
+			at += len;
 		}
-		at += len;
 	}
 	return bytes;
 }
 
-/* The same entries without ours.  0 stands for the end, so a piece that held nothing else is not returned. */
-static long hide_entry(struct native_frame *f, long bytes)
+/* The same entries without those.  0 stands for the end, so a piece that held nothing else is not returned. */
+static long hide_entries(struct native_frame *f, enum dir_kind kind, long bytes)
 {
-	unsigned name_offset = f->nr == __NR_getdents64 ? 19 : 18;
-	char name[12];
-	struct fmt_buf b = fmt_init(name, sizeof(name));
 	u8 *buf = native_alloc(f, (u64)bytes);
 	u64 left;
 
 	if (!buf || copy_from_user(buf, f->a[1], (u64)bytes))
 		return bytes;
-	fmt_printf(&b, "%d", KERNEL_FD);
-	left = remove_entry(buf, (u64)bytes, name_offset, name);
+	left = remove_hidden(f, kind, buf, (u64)bytes);
 	if (left != (u64)bytes && left && copy_to_user(f->a[1], buf, left))
 		return -EFAULT;
 	return (long)left;
@@ -66,9 +98,10 @@ long native_getdents(struct native_frame *f)
 {
 	static const struct native_arg d[3] = { { ARG_FD, 0, 0 }, { ARG_OUTBUF, 2, 1 }, { ARG_VALUE, 0, 0 } };
 	long r = native_run(f, d, 3);
+	enum dir_kind kind = r > 0 ? dir_kind((s32)f->a[0]) : DIR_PLAIN;
 
-	while (r > 0 && is_descriptor_dir((s32)f->a[0])) {
-		long left = hide_entry(f, r);
+	while (r > 0 && kind != DIR_PLAIN) {
+		long left = hide_entries(f, kind, r);
 
 		if (left)
 			return left;
