@@ -43,6 +43,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	kproc.task = task;
 	kproc.mm = task->mm;
 	kproc.nthreads = 1;
+	kproc.stat_refills = kproc.stat_drops = 0;
 	kproc.exec_stop = 0;
 	if (!shares_mm)
 		kproc.flushed = host_mm_of(task->mm)->base;

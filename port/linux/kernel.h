@@ -91,7 +91,9 @@ struct machine_shared {
 	s32 start_error;          /* why the first program could not be started (errno) */
 	char panic_text[256];
 	u64 seed_state;           /* pool_lock */
-	u64 stat_revocations, stat_revoke_signals, stat_recoveries;
+	u64 stat_revocations, stat_revoke_signals, stat_recoveries; /* atomically, as all stat_* */
+	u64 stat_refills, stat_drops; /* of processes that ended in peace */
+	u64 stat_peak_rss;            /* pages, of one process */
 	u64 options;              /* OPT_* */
 	char exe_path[4096];
 	struct quire q;

@@ -10,6 +10,7 @@
 #include "revoke.h"
 #include "guest_signal.h"
 #include "x86_64/regs.h"
+#include "../../mm/mm.h"
 
 struct kproc kproc;
 
@@ -133,6 +134,22 @@ long sys_exit_thread(struct trap *t, int code)
 	return 0;
 }
 
+/* For --stats.  A process that is killed takes its own counts along. */
+void process_stats_add(void)
+{
+	struct machine_shared *m = shared_area();
+	u64 rss = kproc.mm ? kproc.mm->hiwater_rss : 0, seen = READ_ONCE(m->stat_peak_rss);
+
+	if (kproc.mm)
+		rss = MAX(rss, get_mm_rss(kproc.mm));
+	__atomic_add_fetch(&m->stat_refills, kproc.stat_refills, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&m->stat_drops, kproc.stat_drops, __ATOMIC_RELAXED);
+	kproc.stat_refills = kproc.stat_drops = 0;
+	while (rss > seen && !__atomic_compare_exchange_n(&m->stat_peak_rss, &seen, rss, false, __ATOMIC_RELAXED,
+							  __ATOMIC_RELAXED))
+		;
+}
+
 /* The last thread: all of the process's memory goes back at once. */
 static void process_release(struct kthread *k)
 {
@@ -151,6 +168,7 @@ long sys_exit_group(struct trap *t, int code)
 {
 	struct kthread *k = t->k;
 
+	process_stats_add();
 	if (__atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST) == 1) {
 		thread_release_user(k);
 		process_release(k);

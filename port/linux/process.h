@@ -37,6 +37,7 @@ void exec_stop_point(struct kthread *k, struct ucontext_host *uc);
 void thread_release_user(struct kthread *k);
 struct task *task_by_serial(struct quire *q, u64 serial); /* under q->tasks.lock */
 void doorbell_ring(void);
+void process_stats_add(void); /* this process's counters into the machine's */
 /* futex.c */
 void guest_futex_wake(u64 addr, int n);
 long sys_futex(struct trap *t, const u64 a[6]);

@@ -13,4 +13,7 @@ void image_find_vdso(struct guest_boot *b);
 int watchdog_start(const struct kernel_exports *k);
 /* SIGKILL to every live guest process, until none is left or `ms` have passed.  Number left. */
 unsigned kill_all_guests(const struct kernel_exports *k, unsigned ms);
+
+/* sup_stats.c */
+void stats_print(bool json);
 #endif

@@ -448,5 +448,7 @@ int supervisor_run(const struct run_options *o)
 	}
 	serve(&s);
 	end_machine(&s);
+	if (o->stats)
+		stats_print(o->stats_json);
 	return exit_code(&s);
 }
