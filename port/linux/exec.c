@@ -16,6 +16,7 @@
 #include "revoke.h"
 #include "guest_signal.h"
 #include "x86_64/regs.h"
+#include <linux/elf.h>
 #include <linux/fcntl.h>
 #include <linux/sched.h>
 
@@ -117,6 +118,8 @@ static long open_program(int dirfd, const char *path, int flags)
 		ret = hostfile_stat((int)fd, &info);
 	if (!ret && !info.regular)
 		ret = -EACCES;
+	if (!ret && (info.mode & 06000))
+		klog("%s is set-user-ID or set-group-ID: inside a machine it runs without that", path);
 	if (ret < 0) {
 		host_call(__NR_close, fd);
 		return ret;
@@ -202,6 +205,8 @@ static struct file *resolve_program(struct exec_strings *s, int dirfd, char *nam
 			return ERR_PTR(fd);
 		n = host_call(__NR_pread64, fd, line, SHEBANG_SIZE, 0);
 		line[n < 0 ? 0 : n] = 0;
+		if (n > EI_CLASS && !memcmp(line, ELFMAG, SELFMAG) && line[EI_CLASS] == ELFCLASS32)
+			klog("%s is a 32-bit program: this machine runs x86-64 programs only", name);
 		if (n < 2 || line[0] != '#' || line[1] != '!') {
 			f = n < 0 ? ERR_PTR(n) : n == 0 ? ERR_PTR(-ENOEXEC) : hostfile_open((int)fd, 0, false, false);
 			host_call(__NR_close, fd);
