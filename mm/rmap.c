@@ -121,11 +121,16 @@ static bool walk_lock(struct walk *w, struct mm_struct *mm, bool *locked)
 	*locked = false;
 	if (spin_is_held(&mm->lock))
 		return true;
-	if (w->locks >= WALK_MAX_LOCKS || !spin_trylock(&mm->lock)) {
-		w->busy = true;
-		return false;
+	/* A lock that an earlier walk of the same transaction took is ours anyway, so a second walk reaches what it reached. */
+	if (!spin_is_kept(&mm->lock)) {
+		if (w->locks >= WALK_MAX_LOCKS || !spin_trylock(&mm->lock)) {
+			w->busy = true;
+			return false;
+		}
+		w->locks++;
+	} else {
+		spin_lock(&mm->lock);
 	}
-	w->locks++;
 	*locked = true;
 	return true;
 }

@@ -132,6 +132,7 @@ static void test_no_memory(void **state)
 
 #define THREADS 4u
 #define OWN 24u
+#define KIN 9u
 
 struct together {
 	u64 rounds, bad, moved;
@@ -175,15 +176,39 @@ static void fork_and_check(struct together *t, struct sim_cpu *cpu, struct mm_st
 	mmput(child);
 }
 
+/* More address spaces share a page than one transaction can lock: the page is refused, whole. */
+static void many_kin(struct mm_struct *mm, struct mm_struct **kin)
+{
+	for (unsigned i = 0; i < KIN; i++)
+		kin[i] = dup_mm(mm);
+}
+
+static void end_kin(struct together *t, struct sim_cpu *cpu, struct mm_struct **kin)
+{
+	for (unsigned i = 0; i < KIN; i++) {
+		u64 v = 0;
+
+		sim_cpu_switch_mm(cpu, kin[i]);
+		for (u64 k = 0; k < OWN; k++)
+			expect(t, sim_load(cpu, BASE + k * PAGE_SIZE, 8, &v) == 0 && v == k + 1);
+		expect(t, mm_is_valid(kin[i]));
+		sim_cpu_switch_mm(cpu, NULL);
+		mmput(kin[i]);
+	}
+}
+
 static void program(struct quire *q, struct together *t, unsigned i)
 {
-	struct mm_struct *mm = mm_alloc(q, NULL);
+	struct mm_struct *mm = mm_alloc(q, NULL), *kin[KIN];
 	struct sim_cpu *cpu = sim_cpu_get(q, i);
 	u64 seed = q->cfg.seed * 31 + i, last[OWN] = { 0 }, n;
 
 	sim_cpu_switch_mm(cpu, mm);
 	sim_cpu_set_el(cpu, 0);
 	expect(t, do_mmap(mm, NULL, BASE, OWN * PAGE_SIZE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0) == (long)BASE);
+	for (n = 0; n < OWN; n++)
+		expect(t, sim_store(cpu, BASE + n * PAGE_SIZE, 8, last[n] = n + 1) == 0);
+	many_kin(mm, kin);
 	for (n = 0; n < t->rounds; n++) {
 		u64 k = rnd(&seed, OWN), what = rnd(&seed, 50);
 
@@ -200,6 +225,7 @@ static void program(struct quire *q, struct together *t, unsigned i)
 		}
 	}
 	expect(t, mm_is_valid(mm));
+	end_kin(t, cpu, kin);
 	sim_cpu_switch_mm(cpu, NULL);
 	mmput(mm);
 	__atomic_fetch_sub(&t->running, 1, __ATOMIC_RELEASE);

@@ -198,6 +198,11 @@ bool spin_is_held(const struct spinlock *l)
 	return h && h->depth;
 }
 
+bool spin_is_kept(const struct spinlock *l)
+{
+	return find_held(port_ctx(), l) != NULL;
+}
+
 bool in_transaction(void)
 {
 	return port_ctx()->depth != 0;

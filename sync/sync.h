@@ -154,6 +154,8 @@ bool ctx_spin_trylock(struct ctx *c, struct spinlock *l);
 void ctx_spin_unlock(struct ctx *c, struct spinlock *l);
 /* True if this context holds l (also when only kept until commit). */
 bool spin_is_held(const struct spinlock *l);
+/* True if this context's transaction has l: held, or unlocked and kept until commit.  Locking it then cannot wait. */
+bool spin_is_kept(const struct spinlock *l);
 
 void mutex_init(struct mutex *m);
 void mutex_lock(struct mutex *m);
