@@ -48,6 +48,9 @@ size_t proc_pagemap(struct mm_struct *mm, u64 addr, u64 *entries, size_t n);
 u64 proc_kpagecount(struct quire *q, pfn_t pfn);
 u64 proc_kpageflags(struct quire *q, pfn_t pfn);
 
+/* ---- proc/translate.c: the walk to addr, level by level, its physical address and its frame ---- */
+void proc_translate(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out);
+
 /* Elsewhere: proc_slabinfo() and proc_vmallocinfo() in quire/kmem.h; proc_buddyinfo() and its kin in proc/phys_views.h. */
 
 #endif

@@ -7,6 +7,10 @@
 #include <string.h>
 #ifdef QUIRE_HAVE_SUPERVISOR
 #include "port/linux/supervisor.h"
+#include "remote.h"
+#define REMOTE(fn) fn
+#else
+#define REMOTE(fn) NULL
 #endif
 #ifdef QUIRE_HAVE_LAB
 #include "lab/lab.h"
@@ -64,15 +68,28 @@ static const struct command_spec commands[] = {
 	{"lab", "[OPTIONS] SCRIPT|-", "Run a script of memory operations on a simulated machine and print what it sees.",
 	 NULL},
 #endif
-	{"exec", "NAME -- PROGRAM ...", "Run a program on a machine that is running.", NULL},
-	{"ps", "[NAME]", "List machines, or the processes of one.", NULL},
-	{"maps", "NAME PID", "Print a process's mappings.", NULL},
-	{"cat", "NAME FILE", "Print a file of a machine's /proc.", NULL},
-	{"dmesg", "NAME", "Print a machine's log.", NULL},
-	{"translate", "NAME PID ADDRESS", "Walk the page tables for an address, level by level.", NULL},
-	{"devmem", "NAME read|write ADDRESS [VALUE]", "Read or write physical memory of a machine.", NULL},
+	{"exec", "NAME [--] PROGRAM ...", "Run a program on a machine that is running, as one more of its processes.",
+	 REMOTE(remote_exec)},
+	{"ps", "[NAME]", "List machines (sizes in KiB), or the processes of one.", REMOTE(remote_ps)},
+	{"maps", "NAME PID", "Print a process's mappings.", REMOTE(remote_maps)},
+	{"cat", "NAME FILE", "Print a file of a machine's /proc: meminfo, buddyinfo, slabinfo, vmstat, PID/smaps, PID/status, ...",
+	 REMOTE(remote_cat)},
+	{"dmesg", "NAME", "Print a machine's log.", REMOTE(remote_dmesg)},
+	{"translate", "NAME PID ADDRESS", "Walk the page tables for an address (hexadecimal), level by level.",
+	 REMOTE(remote_translate)},
+	{"devmem", "NAME read|write ADDRESS [VALUE] [COUNT]", "Read COUNT bytes of a machine's physical memory at ADDRESS "
+	 "(hexadecimal), or write VALUE there, COUNT times.", REMOTE(remote_devmem)},
 	{NULL, NULL, NULL, NULL},
 };
+
+const struct command_spec *find_command_spec(const char *name)
+{
+	const struct command_spec *c = commands;
+
+	while (c->name && strcmp(c->name, name) != 0)
+		c++;
+	return c->name ? c : NULL;
+}
 
 static int no_command(const char *name)
 {
@@ -90,6 +107,8 @@ static bool asks_help(const char *arg)
 
 int main(int argc, char **argv)
 {
+	const struct command_spec *c;
+
 	if (argc < 2) {
 		help_main(stderr, commands);
 		return QUIRE_EXIT_FAILED;
@@ -100,12 +119,10 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
 		return print_version();
-	for (const struct command_spec *c = commands; c->name; c++) {
-		if (strcmp(c->name, argv[1]) != 0)
-			continue;
-		if (c->main)
-			return c->main(argc - 1, argv + 1);
-		return complain(c->name, "this command is not there yet (CAVEATS.md)");
-	}
+	c = find_command_spec(argv[1]);
+	if (c && c->main)
+		return c->main(argc - 1, argv + 1);
+	if (c)
+		return complain(c->name, "this command is not there in this build (CAVEATS.md)");
 	return no_command(argv[1]);
 }

@@ -75,6 +75,9 @@ struct command_spec {
 	int (*main)(int argc, char **argv); /* argv[0] is the sub-command's name; NULL = not there yet */
 };
 
+/* ---- main.c ---- */
+const struct command_spec *find_command_spec(const char *name); /* NULL if there is none */
+
 /* ---- options.c ---- */
 /* The defaults on this host: a quarter of its memory, all of its CPUs. */
 void run_options_default(struct run_options *o, const struct host_facts *host);

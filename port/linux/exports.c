@@ -5,6 +5,7 @@
 #include "hostsys.h"
 #include "revoke.h"
 #include "selftest.h"
+#include "sup_control_views.h"
 #include "fmt.h"
 #include "../../mm/mm.h"
 #include "../../reclaim/reclaim.h"
@@ -252,6 +253,11 @@ const struct kernel_exports kernel_exports = {
 	.reap = reap,
 	.log_read = log_read,
 	.live_pid = live_pid,
+	.proc_text = control_proc_text,
+	.pids = control_pids,
+	.translate = control_translate,
+	.devmem_write = control_devmem_write,
+	.join = control_join,
 	.check = check,
 #ifdef QUIRE_SELFTEST
 	.selftest = &selftest_exports,

@@ -43,6 +43,12 @@ struct kernel_exports {
 	size_t (*log_read)(u64 *pos, char *buf, size_t size);
 	/* pid of the n-th live context's process, 0 past the end: for ending the machine. */
 	s32 (*live_pid)(u32 ctx_id);
+	/* The commands that look at a running machine (sup_control_views.h). */
+	long (*proc_text)(const char *file, char *buf, size_t size);
+	long (*pids)(s32 *out, u32 n);
+	long (*translate)(s32 pid, u64 addr, char *buf, size_t size);
+	long (*devmem_write)(u64 phys, const void *bytes, size_t n);
+	u32 (*join)(s32 pid, u64 *serial);
 	/* Is every structure of the machine valid?  For tests, with nobody else running. */
 	bool (*check)(void);
 	/* Test builds only, else NULL (selftest.h). */

@@ -83,8 +83,6 @@ struct machine_shared {
 	u32 vfork_word;           /* futex: some vfork child left its parent's mm */
 	u32 doorbell;             /* futex: supervisor work; atomically incremented */
 	u32 cpu_count;
-	u32 nspecial;             /* the host's vdso and its data pages, listed in every address space; set at the start */
-	struct special_range { u64 start, end; u32 exec; char name[20]; } special[4];
 	u32 panicked;             /* panic_text says why the machine ends */
 	u32 log_seq;              /* lines ever logged: followers look again */
 	u32 first_ctx;            /* the first program's context, made by the supervisor */
@@ -118,6 +116,10 @@ struct anchor {
 struct native_range { u64 start, end; }; /* host mappings inside the guest's range that are not a TLB (devices) */
 
 #define NSIG 64
+/* The host's vdso and its data pages, where the host put them in this process; listed in every address space. */
+struct special_range { u64 start, end; u32 exec; char name[20]; };
+#define MAX_SPECIAL 4
+
 struct guest_sigaction { u64 handler, flags, restorer, mask; };
 
 struct kproc {
@@ -137,6 +139,8 @@ struct kproc {
 	u32 starting;             /* the next private signal starts the first program */
 	u32 exec_stop;            /* another thread wants this one gone (exec, exit) */
 	u64 vdso, vdso_start, vdso_end; /* host vdso kept for the guest */
+	u32 nspecial;
+	struct special_range special[MAX_SPECIAL];
 	u64 hwcap, hwcap2, minsigstksz, clktck;
 	char exe_path[4096];      /* /proc/self/exe */
 	u32 dumpable;

@@ -52,12 +52,16 @@ void start_program(struct ucontext_host *uc, u64 entry, u64 sp);
 struct guest_boot {
 	int ram_fd;
 	u64 vdso, vdso_start, vdso_end;
+	u32 nspecial;
+	struct special_range special[MAX_SPECIAL];
 	u64 hwcap, hwcap2, minsigstksz, clktck;
 	u64 keep_start, keep_end; /* not unmapped (none: 0) */
 	const char *path;         /* resolved file name */
 	u32 argc, envc;
 	const char *const *argv, *const *envp;
 	u64 sigmask;              /* that the supervisor was started with */
+	u32 ctx_id;               /* of a program that joins: the context made for it; 0 = the machine's first program */
+	int error_fd;             /* where it says why it could not be started (one s32); -1 = in machine_shared */
 };
 void start_first_program(struct kthread *k, struct ucontext_host *uc);
 long seccomp_install(void);

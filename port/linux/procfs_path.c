@@ -135,7 +135,7 @@ static bool is_guest(s32 pid)
 
 	if (pid == kproc.pid)
 		return true;
-	t = task_find_get(kproc.task->q, pid);
+	t = task_find_get(kthread()->ctx->q, pid);
 	if (t)
 		task_put(t);
 	return t != NULL;
@@ -190,7 +190,7 @@ long procfs_exe(s32 pid, char *buf, size_t size)
 		buf[n] = '\0';
 		return n;
 	}
-	t = task_find_get(kproc.task->q, pid);
+	t = task_find_get(kthread()->ctx->q, pid);
 	if (!t)
 		return -ESRCH;
 	mm = task_get_mm(t);

@@ -281,7 +281,7 @@ static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 
 int procfs_text(const struct procfs_name *name, struct fmt_buf *out)
 {
-	struct quire *q = kproc.task->q;
+	struct quire *q = kthread()->ctx->q;
 	struct task *t;
 	int r;
 
@@ -329,7 +329,7 @@ static bool parse_number(const char *s, s64 *v)
 
 static int store_oom_score_adj(s32 pid, s64 adj)
 {
-	struct task *t = task_find_get(kproc.task->q, pid);
+	struct task *t = task_find_get(kthread()->ctx->q, pid);
 	int r = -ESRCH;
 
 	if (!t)
@@ -392,7 +392,7 @@ static int store_setting(struct quire *q, u32 *setting, s64 v, s64 max)
 
 int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 {
-	struct quire *q = kproc.task->q;
+	struct quire *q = kthread()->ctx->q;
 	s64 v;
 
 	if (!parse_number(text, &v))
@@ -488,7 +488,7 @@ static long read_words(struct quire *q, u32 kind, struct mm_struct *mm, u64 buf,
 
 long procfs_binary(const struct procfs_name *name, u64 buf, u64 len, u64 offset, bool write)
 {
-	struct quire *q = kproc.task->q;
+	struct quire *q = kthread()->ctx->q;
 	struct mm_struct *mm;
 	struct task *t;
 	long r;

@@ -20,7 +20,12 @@ static void fail(long err) __attribute__((noreturn));
 static void fail(long err)
 {
 	/* 126/127 as shells do (POSIX 2.8.2); the text for people is the supervisor's business. */
-	shared_area()->start_error = (s32)-err;
+	s32 error = (s32)-err;
+
+	if (boot.error_fd >= 0)
+		host_call(__NR_write, boot.error_fd, &error, sizeof(error));
+	else
+		shared_area()->start_error = error;
 	host_call(__NR_exit_group, err == -ENOENT || err == -ENOTDIR ? 127 : 126);
 	__builtin_unreachable();
 }
@@ -50,8 +55,8 @@ void map_vdso(struct mm_struct *mm)
 {
 	u32 i;
 
-	for (i = 0; i < shared_area()->nspecial; i++) {
-		const struct special_range *r = &shared_area()->special[i];
+	for (i = 0; i < kproc.nspecial; i++) {
+		const struct special_range *r = &kproc.special[i];
 
 		install_special_mapping(mm, r->start, r->end - r->start,
 					VM_READ | VM_MAYREAD | VM_MAYEXEC | (r->exec ? VM_EXEC : VM_IO), r->name);
@@ -101,11 +106,14 @@ static void copy_arguments(const struct guest_boot *b)
 static void adopt_task(struct ctx *c)
 {
 	struct quire *q = &shared_area()->q;
-	struct task *task = task_create(q, kproc.pid, shared_area()->supervisor_pid, "quire");
+	u64 serial = c->port_data[CTXP_SERIAL];
+	/* Under a number that leads to the serial first: whoever reaps us finds it in any case. */
+	struct task *task = task_create(q, -(s32)serial, shared_area()->supervisor_pid, "quire");
 
 	if (!task)
 		fail(-ENOMEM);
-	task->port_data[TASKP_SERIAL] = c->port_data[CTXP_SERIAL];
+	task->port_data[TASKP_SERIAL] = serial;
+	task_set_pid(task, kproc.pid);
 	task->uid = (u32)host_call(__NR_getuid);
 	kproc.task = task;
 	c->task = task;
@@ -115,7 +123,7 @@ static void second_half(void *arg)
 {
 	struct kthread *k = arg;
 	struct quire *q = &shared_area()->q;
-	struct ctx *c = ctx_by_id(shared_area()->first_ctx);
+	struct ctx *c = ctx_by_id(boot.ctx_id ? boot.ctx_id : shared_area()->first_ctx);
 	long ret;
 
 	k->ctx = c;
@@ -128,9 +136,16 @@ static void second_half(void *arg)
 	rlimits_init();
 	adopt_task(c);
 	host_call(__NR_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
-	host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_PRIVATE, 0, 0, 0);
-	newborn_push(c);
-	doorbell_ring();
+	if (boot.ctx_id) {
+		/* The supervisor has a pidfd already; our parent is the command that joins, and we end with it. */
+		host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_KILL, 0, 0, 0);
+		if (!port_ctx_alive(ctx_by_id(shared_area()->supervisor_ctx)) || shared_area()->ending)
+			machine_died();
+	} else {
+		host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_PRIVATE, 0, 0, 0);
+		newborn_push(c);
+		doorbell_ring();
+	}
 	host_call(__NR_dup3, boot.ram_fd, KERNEL_FD, 0);
 	host_call(__NR_close, boot.ram_fd);
 	ret = exec_prepare(&boot_strings, AT_FDCWD, boot_path, 0);
@@ -166,6 +181,8 @@ void guest_start(const struct guest_boot *b)
 	kproc.vdso = boot.vdso;
 	kproc.vdso_start = boot.vdso_start;
 	kproc.vdso_end = boot.vdso_end;
+	kproc.nspecial = boot.nspecial;
+	memcpy(kproc.special, boot.special, sizeof(kproc.special));
 	kproc.hwcap = boot.hwcap;
 	kproc.hwcap2 = boot.hwcap2;
 	kproc.minsigstksz = boot.minsigstksz;

@@ -37,26 +37,34 @@ static int make_memfd(const char *name)
 	return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
 }
 
-static int map_shared(u64 memory)
+static int make_shared(u64 memory)
 {
-	u64 size = RAM_OFFSET + memory;
 	int fd = make_memfd("quire");
 
 	if (fd < 0) {
 		complain("memfd_create");
 		return -1;
 	}
-	if (ftruncate(fd, (off_t)size) < 0) {
+	if (ftruncate(fd, (off_t)(RAM_OFFSET + memory)) < 0) {
 		complain("cannot size the machine's memory (is there a file size limit, ulimit -f?)");
 		return -1;
 	}
+	return fd;
+}
+
+static int map_shared(int fd, u64 memory)
+{
+	u64 size = RAM_OFFSET + memory;
+
+	if (fd < 0)
+		return -1;
 	if (mmap((void *)SHARED_BASE, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd,
 		 0) != (void *)SHARED_BASE) {
 		complain("cannot map the machine's memory (is there an address space limit, ulimit -v?)");
 		return -1;
 	}
 	madvise((void *)SHARED_BASE, size, MADV_DONTDUMP);
-	return fd;
+	return 0;
 }
 
 static int prot_of(const Elf64_Phdr *ph)
@@ -105,12 +113,11 @@ static const struct kernel_exports *map_kernel(void)
 	return (const void *)eh->e_entry;
 }
 
-const struct kernel_exports *image_map(u64 memory, int *ram_fd)
+const struct kernel_exports *image_join(u64 memory, int ram_fd)
 {
 	const struct kernel_exports *k;
 
-	*ram_fd = map_shared(memory);
-	if (*ram_fd < 0)
+	if (map_shared(ram_fd, memory))
 		return NULL;
 	k = map_kernel();
 	if (k && k->magic != EXPORTS_MAGIC) {
@@ -120,15 +127,25 @@ const struct kernel_exports *image_map(u64 memory, int *ram_fd)
 	return k;
 }
 
-static void add_special(u64 lo, u64 hi, const char *line)
+const struct kernel_exports *image_map(u64 memory, int *ram_fd)
 {
-	struct machine_shared *m = shared_area();
-	struct special_range *r = &m->special[m->nspecial];
+	const struct kernel_exports *k;
+
+	*ram_fd = make_shared(memory);
+	k = image_join(memory, *ram_fd);
+	if (k)
+		((struct machine_shared *)shared_area())->build_id = kernel_build_id;
+	return k;
+}
+
+static void add_special(struct guest_boot *b, u64 lo, u64 hi, const char *line)
+{
+	struct special_range *r = &b->special[b->nspecial];
 	const char *name = strchr(line, '[');
 
-	if (m->nspecial == ARRAY_SIZE(m->special))
+	if (b->nspecial == ARRAY_SIZE(b->special))
 		return;
-	m->nspecial++;
+	b->nspecial++;
 	r->start = lo;
 	r->end = hi;
 	r->exec = strstr(line, "r-xp") != NULL;
@@ -151,7 +168,7 @@ void image_find_vdso(struct guest_boot *b)
 			b->vdso_start = lo;
 		if (hi > b->vdso_end)
 			b->vdso_end = hi;
-		add_special(lo, hi, line);
+		add_special(b, lo, hi, line);
 	}
 	if (f)
 		fclose(f);

@@ -2,12 +2,22 @@
 #ifndef QUIRE_LINUX_SUP_INTERNAL_H
 #define QUIRE_LINUX_SUP_INTERNAL_H
 #include "exports.h"
+#include <signal.h>
 #include <stdio.h>
 
 /* sup_image.c: maps the machine's memfd and the kernel ELF.  NULL after printing why. */
 const struct kernel_exports *image_map(u64 memory, int *ram_fd);
+/* The same for a machine that runs: ram_fd is its memfd.  The build ids must have been compared before. */
+const struct kernel_exports *image_join(u64 memory, int ram_fd);
+/* Of the kernel inside this program: processes of one machine must agree, for they share pointers into it. */
+extern const u64 kernel_build_id;
 /* The host's vdso and its data pages, from /proc/self/maps. */
 void image_find_vdso(struct guest_boot *b);
+
+/* supervisor.c: what execvp(3) would run, or NULL with *code 126 or 127 after saying so. */
+char *find_program(const char *name, int *code);
+/* The calling process becomes a guest: fills in what is the same for all guests, lets go of libc, enters the kernel. */
+void guest_become(const struct kernel_exports *k, struct guest_boot *b, char *const *argv, const sigset_t *mask);
 
 /* sup_watch.c: a small process that kills every guest when the supervisor dies.  Returns a descriptor to keep open, or -1. */
 int watchdog_start(const struct kernel_exports *k);

@@ -11,6 +11,7 @@
  */
 #define _GNU_SOURCE
 #include "supervisor.h"
+#include "sup_control.h"
 #include "sup_internal.h"
 #include "../../cmd/quire/options.h"
 #include <errno.h>
@@ -34,7 +35,8 @@
 #define BELL_TAG 0ull
 #define SIGNAL_TAG 1ull
 #define NEWBORN_POLL_MS 100 /* a child that died before its first step tells nobody */
-#define DEAD_TAG 2ull /* and above: watched processes, index + DEAD_TAG */
+#define CONTROL_TAG 2ull
+#define DEAD_TAG 3ull /* and above: watched processes, index + DEAD_TAG */
 
 struct watched { int pidfd; u64 serial; };
 struct newborn { u64 serial; u32 ctx_id; };
@@ -53,6 +55,8 @@ struct sup {
 	char partial[1024]; /* a log line that is not complete yet */
 	size_t partial_len;
 	sigset_t old_mask;
+	struct control *control; /* NULL: no commands reach this machine */
+	bool end_asked;          /* by a signal, after the first program ended (--keep) */
 };
 
 static struct machine_shared *machine(void) { return shared_area(); }
@@ -156,11 +160,20 @@ static void collect_newborns(struct sup *s)
 	}
 }
 
+static void watch_pidfd(void *arg, u64 serial, int fd)
+{
+	struct sup *s = arg;
+	size_t i = watch_slot(s);
+
+	s->watched[i].pidfd = fd;
+	s->watched[i].serial = serial;
+	epoll_watch(s, fd, DEAD_TAG + i);
+}
+
 /* A pidfd is only trusted when the process still lived after it was opened: then the number cannot have been reused. */
 static void watch_process(struct sup *s, u64 serial, s32 pid)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	size_t i;
 
 	if (fd < 0 || !s->k->process_lives(serial)) {
 		if (fd >= 0)
@@ -168,10 +181,7 @@ static void watch_process(struct sup *s, u64 serial, s32 pid)
 		s->k->reap(serial);
 		return;
 	}
-	i = watch_slot(s);
-	s->watched[i].pidfd = fd;
-	s->watched[i].serial = serial;
-	epoll_watch(s, fd, DEAD_TAG + i);
+	watch_pidfd(s, serial, fd);
 }
 
 static void watch_newborns(struct sup *s)
@@ -199,6 +209,14 @@ static void stop_together(struct sup *s)
 	kill(s->first, SIGCONT);
 }
 
+/* Where did my prompt go? */
+static void say_kept(struct sup *s)
+{
+	if (s->o->keep && s->control && isatty(2))
+		fprintf(stderr, "quire: the program ended; machine '%s' goes on until ^C or 'kill %d'\n", control_name(s->control),
+			getpid());
+}
+
 static void reap_zombies(struct sup *s)
 {
 	int status;
@@ -214,6 +232,7 @@ static void reap_zombies(struct sup *s)
 		}
 		s->first_status = status;
 		s->first_ended = true;
+		say_kept(s);
 	}
 }
 
@@ -224,6 +243,9 @@ static void handle_signals(struct sup *s)
 	while (read(s->sigfd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGCHLD)
 			reap_zombies(s);
+		else if (s->first_ended) /* kept: there is nobody to pass it on to */
+			s->end_asked |= si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT || si.ssi_signo == SIGQUIT ||
+					si.ssi_signo == SIGHUP;
 		else if (si.ssi_code <= 0) /* by kill(2) to us alone; the terminal's go to the guest as well */
 			kill(s->first, (int)si.ssi_signo);
 	}
@@ -285,8 +307,7 @@ static int event_sources(struct sup *s)
 	return 0;
 }
 
-/* What execvp(3) would run, or NULL with *code 126 or 127. */
-static char *find_program(const char *name, int *code)
+static char *search_path(const char *name, int *code)
 {
 	const char *path = getenv("PATH"), *at, *end;
 	char *full = NULL;
@@ -308,6 +329,15 @@ static char *find_program(const char *name, int *code)
 	return NULL;
 }
 
+char *find_program(const char *name, int *code)
+{
+	char *path = search_path(name, code);
+
+	if (!path)
+		fprintf(stderr, "quire: %s: %s\n", name, *code == 126 ? "Permission denied" : "command not found");
+	return path;
+}
+
 static u32 count_strings(char *const *list)
 {
 	u32 n = 0;
@@ -317,25 +347,36 @@ static u32 count_strings(char *const *list)
 	return n;
 }
 
-/* In the child: nothing of libc may be left with the host (rseq would be written to after its memory is gone). */
+/* Nothing of libc may be left with the host (rseq would be written to after its memory is gone). */
+void guest_become(const struct kernel_exports *k, struct guest_boot *b, char *const *argv, const sigset_t *mask)
+{
+	b->hwcap = getauxval(AT_HWCAP);
+	b->hwcap2 = getauxval(AT_HWCAP2);
+	b->minsigstksz = getauxval(AT_MINSIGSTKSZ);
+	b->clktck = getauxval(AT_CLKTCK);
+	b->argv = (const char *const *)argv;
+	b->argc = count_strings(argv);
+	b->envp = (const char *const *)environ;
+	b->envc = count_strings(environ);
+	image_find_vdso(b);
+	memcpy(&b->sigmask, mask, sizeof(b->sigmask));
+	if (__rseq_size)
+		syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1 /* UNREGISTER */, RSEQ_SIG);
+	k->guest_start(b);
+}
+
+/* Other descriptors of ours are close-on-exec. */
 static void child_main(struct sup *s, const char *path)
 {
-	struct guest_boot b = { .ram_fd = s->ram_fd, .hwcap = getauxval(AT_HWCAP), .hwcap2 = getauxval(AT_HWCAP2),
-				.minsigstksz = getauxval(AT_MINSIGSTKSZ), .clktck = getauxval(AT_CLKTCK), .path = path,
-				.argc = (u32)s->o->argc, .argv = (const char *const *)s->o->argv,
-				.envp = (const char *const *)environ, .envc = count_strings(environ) };
+	struct guest_boot b = { .ram_fd = s->ram_fd, .path = path, .error_fd = -1 };
 
-	image_find_vdso(&b);
-	memcpy(&b.sigmask, &s->old_mask, sizeof(b.sigmask));
 	close(s->sigfd);
 	close(s->epoll);
 	close(s->bell);
 	close(s->watchdog);
 	if (s->log_fd >= 0)
 		close(s->log_fd);
-	if (__rseq_size)
-		syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1 /* UNREGISTER */, RSEQ_SIG);
-	s->k->guest_start(&b);
+	guest_become(s->k, &b, s->o->argv, &s->old_mask);
 }
 
 static int start_first(struct sup *s)
@@ -343,10 +384,8 @@ static int start_first(struct sup *s)
 	int code = 0;
 	char *path = find_program(s->o->argv[0], &code);
 
-	if (!path) {
-		fprintf(stderr, "quire: %s: %s\n", s->o->argv[0], code == 126 ? "Permission denied" : "command not found");
+	if (!path)
 		return code;
-	}
 	fflush(NULL);
 	s->first = fork();
 	if (s->first == 0)
@@ -370,20 +409,29 @@ static void one_event(struct sup *s, u64 tag)
 		follow_log(s);
 	} else if (tag == SIGNAL_TAG) {
 		handle_signals(s);
+	} else if (tag == CONTROL_TAG) {
+		control_serve(s->control);
 	} else if (s->watched[tag - DEAD_TAG].pidfd >= 0) {
 		process_dead(s, tag - DEAD_TAG);
 		watch_newborns(s); /* it may have announced a child that never came */
 	}
 }
 
-static bool anybody_left(struct sup *s)
+/* Without a socket nobody could ever join: then keeping means to wait for the background processes. */
+static bool is_over(struct sup *s)
 {
 	size_t i;
 
+	if (!s->first_ended)
+		return false;
+	if (!s->o->keep || s->end_asked)
+		return true;
+	if (s->control || s->nnewborns)
+		return false;
 	for (i = 0; i < s->nwatched; i++)
 		if (s->watched[i].pidfd >= 0)
-			return true;
-	return s->nnewborns != 0;
+			return false;
+	return true;
 }
 
 static void serve(struct sup *s)
@@ -391,9 +439,7 @@ static void serve(struct sup *s)
 	struct epoll_event ev[32];
 	int i, n;
 
-	while (!machine()->panicked) {
-		if (s->first_ended && (!s->o->keep || !anybody_left(s)))
-			return;
+	while (!machine()->panicked && !is_over(s)) {
 		n = epoll_wait(s->epoll, ev, 32, s->nnewborns ? NEWBORN_POLL_MS : -1);
 		if (!n)
 			watch_newborns(s);
@@ -404,7 +450,14 @@ static void serve(struct sup *s)
 
 static void end_machine(struct sup *s)
 {
+	char why[sizeof(machine()->panic_text) + 1] = "its first program ended (see --keep)";
+
+	if (machine()->panicked)
+		snprintf(why, sizeof(why), "%.255s", machine()->panic_text);
+	else if (s->end_asked)
+		strcpy(why, "it was told to");
 	__atomic_store_n(&machine()->ending, 1, __ATOMIC_SEQ_CST);
+	control_close(s->control, why);
 	kill_all_guests(s->k, 2000);
 	follow_log(s);
 	while (waitpid(-1, NULL, WNOHANG) > 0)
@@ -426,9 +479,19 @@ static int exit_code(struct sup *s)
 	return WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
 }
 
-int supervisor_run(const struct run_options *o)
+static int start_control(struct sup *s)
 {
-	struct sup s = { .o = o };
+	struct control_owner owner = { .watch = watch_pidfd, .owner = s, .k = s->k, .ram_fd = s->ram_fd, .memory = s->o->memory };
+
+	if (!s->control)
+		return 0;
+	control_start(s->control, &owner);
+	return epoll_watch(s, control_fd(s->control), CONTROL_TAG) ? fail("epoll") : 0;
+}
+
+static int run_machine(const struct run_options *o, struct control *control)
+{
+	struct sup s = { .o = o, .control = control };
 	pthread_t bell;
 	int code;
 
@@ -436,7 +499,7 @@ int supervisor_run(const struct run_options *o)
 		return FAILED;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	s.watchdog = watchdog_start(s.k);
-	if (s.watchdog < 0 || event_sources(&s))
+	if (s.watchdog < 0 || event_sources(&s) || start_control(&s))
 		return FAILED;
 	code = start_first(&s);
 	if (code)
@@ -451,4 +514,16 @@ int supervisor_run(const struct run_options *o)
 	if (o->stats)
 		stats_print(o->stats_json);
 	return exit_code(&s);
+}
+
+int supervisor_run(const struct run_options *o)
+{
+	struct control *control = control_open(o->name);
+	int code;
+
+	if (!control && o->name)
+		return FAILED;
+	code = run_machine(o, control);
+	control_close(control, "it could not start"); /* if it has not been closed with a better reason */
+	return code;
 }
