@@ -13,6 +13,7 @@
  */
 #include "refill.h"
 #include "revoke.h"
+#include "selftest.h"
 #include "hostsys.h"
 #include "../../mm/mm.h"
 
@@ -259,6 +260,7 @@ static long refill_locked(u64 addr, u32 need)
 		}
 		if (res == REFILL_MISS)
 			return -ENOENT;
+		selftest_delay();
 		ret = map_run(&r);
 		if (ret >= 0 || ret != -ENOMEM)
 			break;
@@ -492,6 +494,7 @@ void host_tlb_flush(void)
 	if (!kproc.mm || host_mm_of(kproc.mm)->gen == kproc.flushed)
 		return;
 	n = flush_log_read(kproc.mm, kproc.flushed, ranges, &gen);
+	selftest_delay();
 	keep_pins_and_natives(&kept);
 	if (n < 0) {
 		struct flush_range all = { PAGE_SIZE * 16, GUEST_END };

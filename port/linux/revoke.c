@@ -10,6 +10,7 @@
  *   victim:   state = USER    |full barrier|  read gen    -> changed? flush
  */
 #include "revoke.h"
+#include "selftest.h"
 #include "hostsys.h"
 #include "guest_signal.h"
 
@@ -19,6 +20,7 @@ void flush_until_current(struct kthread *k)
 
 	for (;;) {
 		__atomic_exchange_n(&c->state, CTX_USER, __ATOMIC_SEQ_CST);
+		selftest_delay();
 		if (!kproc.mm || READ_ONCE(host_mm_of(kproc.mm)->gen) == READ_ONCE(kproc.flushed))
 			return;
 		WRITE_ONCE(c->state, CTX_KERNEL);
@@ -61,10 +63,12 @@ static u32 signal_users(struct mm_struct *mm, u64 own_serial)
 		spin_lock(&mm->lock);
 		mm_for_each_ctx(mm, collect_target, &ts);
 		spin_unlock(&mm->lock);
+		selftest_delay();
 		for (i = 0; i < ts.n; i++)
 			host_call(__NR_tgkill, ts.t[i].tgid, ts.t[i].tid, SIG_PRIVATE);
 		total += ts.n;
 	}
+	__atomic_add_fetch(&shared_area()->stat_revoke_signals, total, __ATOMIC_RELAXED);
 	return total;
 }
 
@@ -84,6 +88,7 @@ void port_tlb_sync(struct mm_struct *mm)
 	if (h->nproc <= (mine ? 1u : 0u))
 		return;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (signal_users(mm, me->port_data[CTXP_SERIAL]))
+	selftest_delay();
+	if (!selftest_on(ST_NO_SIGNAL) && signal_users(mm, me->port_data[CTXP_SERIAL]))
 		host_call(__NR_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
 }

@@ -31,7 +31,7 @@ struct selftest {
 	struct { u32 pfn, order; } blocks[ST_BLOCKS]; /* pfn + 1, 0 = none; q->lock */
 	struct { struct spinlock lock; void *obj[ST_OBJECTS]; } cpu[2]; /* rank CPU */
 	struct mm_struct *mm[ST_MMS];    /* [0] for ever, the others come and go; q->lock */
-	u64 revoked, refused, batches;   /* the reclaimer's figures */
+	u64 revoked, frames, refused, batches; /* the reclaimer's figures: folios, frames, folios, calls */
 };
 #define ST_OFFSET 0x20000000ull
 #define selftest_area() ((struct selftest *)(SHARED_BASE + ST_OFFSET))
@@ -53,12 +53,16 @@ struct selftest_exports {
 	u32 (*open_log)(u32 ctx_id);
 	/* A context for a thread of the supervisor, bound to the calling thread. */
 	void (*bind)(u32 ctx_id);
+	/* The context is the reclaimer's.  Before bind(). */
+	void (*bind_revoker)(u32 ctx_id);
 	/* Takes up to `batch` anonymous folios from wherever they are mapped; returns how many moved. */
 	u32 (*revoke)(u64 *seed, u32 batch);
 };
 
 #ifdef QUIRE_SELFTEST
 extern const struct selftest_exports selftest_exports;
+void selftest_bind_revoker(u32 ctx_id); /* selftest.c */
+u32 selftest_revoke(u64 *seed, u32 batch);
 static inline bool selftest_on(u64 option) { return selftest_area()->options & option; }
 /* Now and then up to 100 us, where a race would need them. */
 static inline void selftest_delay(void)

@@ -451,4 +451,6 @@ const struct selftest_exports selftest_exports = {
 	.usage = usage,
 	.open_log = open_log,
 	.bind = bind,
+	.bind_revoker = selftest_bind_revoker,
+	.revoke = selftest_revoke,
 };

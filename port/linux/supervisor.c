@@ -13,6 +13,7 @@
 #include "supervisor.h"
 #include "sup_control.h"
 #include "sup_internal.h"
+#include "selftest_sup.h"
 #include "../../cmd/quire/options.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -509,7 +510,9 @@ static int run_machine(const struct run_options *o, struct control *control)
 		kill(s.first, SIGKILL);
 		return FAILED;
 	}
+	selftest_start(s.k, s.first);
 	serve(&s);
+	selftest_stop();
 	end_machine(&s);
 	if (o->stats)
 		stats_print(o->stats_json);

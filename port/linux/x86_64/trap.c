@@ -14,6 +14,7 @@
 #include "../process.h"
 #include "../revoke.h"
 #include "../guest_signal.h"
+#include "../selftest.h"
 #include <asm/siginfo.h>
 
 static s32 info_code(const u8 *info) { s32 v; __builtin_memcpy(&v, info + 8, 4); return v; }
@@ -142,6 +143,7 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 		return;
 	}
 	if (is_private_signal(sig, info)) {
+		selftest_delay();
 		check_supervisor();
 		if (!from_guest) {
 			if (k->ctx->state == CTX_USER) {
