@@ -206,6 +206,7 @@ enum rmap_result {
 	RMAP_BUSY,     /* an mm's lock was refused, or too many mms for one transaction: some were not visited */
 };
 #define RMAP_MIGRATION 2u /* visits the migration entries that stand for the folio's pages, not those that map it */
+#define RMAP_KEPT 4u /* locks nothing new: visits what an earlier walk of the same transaction did */
 #define RMAP_MAY_CYCLE 1u /* q->lock (held once, nothing else) may be dropped between mms: hold a reference */
 /* The order of locks is mm->lock -> q->lock, so mms are locked by spin_trylock here (unless held by the caller). */
 enum rmap_result rmap_walk(struct quire *q, struct folio *folio, rmap_visit_fn visit, void *arg, u32 flags);

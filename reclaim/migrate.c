@@ -154,7 +154,7 @@ static bool hide_folio(struct migration *m, struct folio *from, struct folio *to
 	if (r == RMAP_DONE && !p.refused)
 		return true;
 	/* All locks are still ours, so this reaches every entry that was changed. */
-	rmap_walk(m->q, from, show_entry, &p, RMAP_MIGRATION);
+	rmap_walk(m->q, from, show_entry, &p, RMAP_MIGRATION | RMAP_KEPT);
 	return false;
 }
 

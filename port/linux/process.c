@@ -42,8 +42,23 @@ void vfork_done(struct task *task)
 	port_wake(&m->vfork_word, ~0u >> 1);
 }
 
+/* The supervisor itself found that the machine cannot go on: there is nobody else to say so.  Its watchdog sees to the guests. */
+static void __attribute__((noreturn)) supervisor_died(void)
+{
+	static const char lead[] = "quire: the machine had to end: ";
+	const char *text = shared_area()->panic_text;
+
+	host_call(__NR_write, 2, lead, sizeof(lead) - 1);
+	host_call(__NR_write, 2, text, strlen(text));
+	host_call(__NR_write, 2, "\n", 1);
+	for (;;)
+		host_call(__NR_exit_group, 125);
+}
+
 void machine_died(void)
 {
+	if (kthread()->ctx->flags & CTXF_SUPERVISOR)
+		supervisor_died();
 	for (;;)
 		host_call(__NR_kill, host_call(__NR_getpid), SIG_KILL);
 }
