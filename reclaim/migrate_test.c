@@ -263,7 +263,7 @@ static void run(struct sim_config cfg, u64 rounds)
 
 static u64 rounds(void)
 {
-	const char *s = getenv("QUIRE_OPS");
+	const char *s = getenv("QUIRE_STEPS");
 
 	return s ? strtoull(s, NULL, 0) : 3000;
 }
