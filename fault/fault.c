@@ -263,6 +263,7 @@ enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 f
 	vmf->major = false;
 	vmf->accounted = false;
 	vmf->tries = 0;
+	vmf->swap_error = 0;
 	do {
 		fault_begin(vmf);
 		r = fault_step(vmf);
@@ -273,6 +274,8 @@ enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 f
 		else
 			break;
 	} while (r == VM_FAULT_RETRY);
+	if (unlikely(vmf->swap_error))
+		fault_report_swap_error(vmf);
 	if (unlikely(vmf->spare))
 		spare_drop(vmf);
 	if (unlikely(vmf->spare_file))

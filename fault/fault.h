@@ -100,6 +100,7 @@ struct vm_fault {
 	bool tlb_used;               /* this step cleared or restricted entries */
 	bool major;                  /* waited for I/O */
 	bool accounted;              /* counted in vm_events already, where q->lock was held anyway */
+	u64 swap_error;              /* entry whose page could not be read; 0 = none */
 	unsigned tries;              /* reclaim attempts without progress */
 };
 
@@ -166,6 +167,10 @@ void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base);
 enum vm_fault_reason do_anonymous_page(struct vm_fault *vmf);
 /* A write to a present entry without the right to write. */
 enum vm_fault_reason do_wp_page(struct vm_fault *vmf);
+/* A swap entry: swap.c. */
+enum vm_fault_reason do_swap_page(struct vm_fault *vmf);
+/* Under no lock: a page could not be read. */
+void fault_report_swap_error(struct vm_fault *vmf);
 /* No entry yet, in a VMA with a file. */
 enum vm_fault_reason do_file_fault(struct vm_fault *vmf);
 /* The step needs a private copy of a token's bytes: the prepared spare, or NULL and *r. */

@@ -4,7 +4,7 @@
  *   entry          access         VMA            goes to
  *   none           any            anonymous      do_anonymous_page
  *   none           any            file           do_file_fault (read, copy-on-write, shared)
- *   not valid      any            any            guard: SEGV; migration: look again; swap: SIGBUS until swap is there
+ *   not valid      any            any            guard: SEGV; migration: look again; swap: do_swap_page
  *   valid          write          not writable   do_wp_page
  *   valid          write          clean          dirty fault: recorded here
  *   valid          any            -              access-flag fault: recorded here; or another CPU was faster
@@ -98,8 +98,9 @@ static enum vm_fault_reason handle_nonpresent(struct vm_fault *vmf)
 	case PTE_KIND_MIGRATION:
 		FAULT_TRACE(vmf->q, "migration_entry_wait");
 		return fault_retry(vmf, NEED_MIGRATION);
+	case PTE_KIND_SWAP:
+		return do_swap_page(vmf);
 	default:
-		FAULT_TRACE(vmf->q, "do_swap_page");
 		return VM_FAULT_SIGBUS;
 	}
 }

@@ -25,6 +25,7 @@ void folio_drop_held(struct quire *q, struct folio *folio);
 
 /* ---- file/lru.c: q->lru_* lists.  All under q->lock ---- */
 void folio_add_lru(struct quire *q, struct folio *folio); /* by FF_ACTIVE, FF_UNEVICTABLE, FF_SWAPBACKED */
+void folio_add_lru_tail(struct quire *q, struct folio *folio); /* where reclaim looks first; it is on no list yet */
 void folio_del_lru(struct quire *q, struct folio *folio); /* nothing if it is on none; fits hooks.lru_del */
 struct frame_list *folio_lru_list(struct quire *q, const struct folio *folio);
 /* Second touch of an inactive folio makes it active (mark_page_accessed). */

@@ -37,6 +37,14 @@ void folio_add_lru(struct quire *q, struct folio *folio)
 	*lru_pages(q, folio) += folio_nr_pages(folio);
 }
 
+void folio_add_lru_tail(struct quire *q, struct folio *folio)
+{
+	lockdep_assert_held(&q->lock);
+	frame_list_add_tail(q, folio_lru_list(q, folio), &folio->f);
+	folio->f.flags |= FF_LRU;
+	*lru_pages(q, folio) += folio_nr_pages(folio);
+}
+
 void folio_del_lru(struct quire *q, struct folio *folio)
 {
 	lockdep_assert_held(&q->lock);

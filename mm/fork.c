@@ -107,7 +107,7 @@ static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
 	 * back must also give it its old bytes, which may be known to be zero. */
 	memcpy(port_frame_address(q, folio_pfn(q, copy)), port_frame_address(q, pte_pfn(p)), PAGE_SIZE);
 	spin_lock(&q->lock);
-	copy->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
+	copy->f.flags |= FF_SWAPBACKED | FF_UPTODATE | FF_DIRTY;
 	folio_add_new_anon_rmap(copy, d->child, addr, 1);
 	if (q->hooks.lru_add)
 		q->hooks.lru_add(q, copy);

@@ -56,6 +56,8 @@ void tlb_protect(struct mmu_gather *tlb, u64 addr, u64 pages)
 void tlb_flush(struct mmu_gather *tlb)
 {
 	flush_protected(tlb);
+	/* Reclaim may have unmapped pages here whose translations somebody can still use: the call must not return before. */
+	tlb->pending |= tlb->mm->unsynced != 0;
 	if (tlb->start >= tlb->end)
 		return;
 	port_tlb_flush_range(tlb->mm, tlb->start, tlb->end);

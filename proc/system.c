@@ -4,10 +4,25 @@
  */
 #include "proc.h"
 
-/* The heading stands alone while no swap area is in use. */
+/* The heading stands alone while no swap area is in use.  Columns as Linux's swap_show(): sizes in KiB. */
 void proc_swaps(struct quire *q, struct fmt_buf *out)
 {
+	struct swap_stat st;
+
 	fmt_printf(out, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+	for (unsigned type = 0; type < QUIRE_MAX_SWAP_AREAS; type++) {
+		u64 kib, used;
+
+		if (!swap_area_stat(q, type, &st))
+			continue;
+		kib = st.pages << (PAGE_SHIFT - 10);
+		used = st.used << (PAGE_SHIFT - 10);
+		fmt_printf(out, "%s", st.name);
+		for (size_t n = strlen(st.name); n < 40; n++)
+			fmt_putc(out, ' ');
+		fmt_printf(out, "%s\t%llu\t%s%llu\t%s%d\n", st.kind, (unsigned long long)kib, kib < 10000000 ? "\t" : "",
+			   (unsigned long long)used, used < 10000000 ? "\t" : "", st.prio);
+	}
 }
 
 void proc_loadavg(struct quire *q, const u64 load[3], struct fmt_buf *out)

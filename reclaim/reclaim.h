@@ -16,6 +16,14 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order);
  * worth trying again?  False: a limit said no, or there is nothing to reclaim. */
 bool memory_shortage_relieved(struct quire *q);
 
+/* ---- reclaim/kswapd.c ---- */
+/* hooks.wake_kswapd, for machines that run one.  Any context. */
+void wake_kswapd(struct quire *q);
+/* Under no lock: reclaims until free memory is above the high watermark or nothing is left.  Returns frames freed. */
+u64 balance_pgdat(struct quire *q);
+/* kswapd's loop body: waits until it is wanted (at most that long), then does its work.  Under no lock. */
+void kswapd_once(struct quire *q, u64 timeout_ns);
+
 /* ---- reclaim/cold.c ---- */
 /* hooks.madvise_cold: the pages of [start, end) will not be needed soon; pageout = try to free them now. */
 void madvise_cold(struct mm_struct *mm, u64 start, u64 end, bool pageout);

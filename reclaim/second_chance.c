@@ -24,13 +24,21 @@ static void requeue(struct quire *q, struct folio *folio, u16 set, u16 clear)
 	folio_add_lru(q, folio);
 }
 
-/* Moves a few of the longest unused active folios over when too few are inactive. */
-static void refill_inactive(struct quire *q)
+static struct frame_list *inactive_list(const struct scan_control *sc)
 {
-	for (unsigned i = 0; i < SWAP_CLUSTER_MAX; i++) {
-		struct folio *folio = list_tail(q, &q->lru_active_file);
+	return sc->anon ? &sc->q->lru_inactive_anon : &sc->q->lru_inactive_file;
+}
 
-		if (!folio || q->lru_inactive_file.count * 2 > q->lru_active_file.count || txn_should_break())
+/* Moves a few of the longest unused active folios over when too few are inactive. */
+static void refill_inactive(const struct scan_control *sc)
+{
+	struct quire *q = sc->q;
+	const struct frame_list *active = sc->anon ? &q->lru_active_anon : &q->lru_active_file;
+
+	for (unsigned i = 0; i < SWAP_CLUSTER_MAX; i++) {
+		struct folio *folio = list_tail(q, active);
+
+		if (!folio || inactive_list(sc)->count * 2 > active->count || txn_should_break())
 			return;
 		requeue(q, folio, 0, FF_ACTIVE | FF_REFERENCED);
 		count_vm_event(q, PGREFILL);
@@ -42,9 +50,9 @@ static struct folio *second_chance_next(struct scan_control *sc)
 {
 	struct quire *q = sc->q;
 
-	refill_inactive(q);
+	refill_inactive(sc);
 	while (sc->budget) {
-		struct folio *folio = list_tail(q, &q->lru_inactive_file);
+		struct folio *folio = list_tail(q, inactive_list(sc));
 
 		if (!folio) {
 			sc->budget = 0;

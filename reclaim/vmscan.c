@@ -12,7 +12,8 @@
  *
  * Rounds grow from 1/4096 of the lists to all of them (priority 12 to 0) until enough came back.  A round that found
  * everything in others' hands waits a moment, so that a descheduled lock holder does not look like a lack of memory.
- * Only file folios go: anonymous memory and shared memory have nowhere to go without swap.
+ * Files and anonymous memory take part by their sizes, anonymous pages weighing less because they cost more to bring
+ * back (vm.swappiness); they go as swapout.c says, if there is swap.  Shared memory stays.
  *
  * Locks: called under none; q->lock per step.
  */
@@ -22,13 +23,20 @@
 
 #define THROTTLE_NS 1000000ull
 #define LAST_ROUNDS 20
+#define SWAPPINESS 60u     /* of 200, as Linux's default: what a page of anonymous memory weighs */
+#define ROUND_MIN 64u      /* candidates of a round, at least */
 
 static const struct reclaim_policy *policy_of(const struct quire *q)
 {
 	return &policy_second_chance;
 }
 
-static void keep(struct scan_control *sc, struct folio *folio, enum keep_reason why)
+struct folio *reclaim_next(struct scan_control *sc)
+{
+	return policy_of(sc->q)->next(sc);
+}
+
+void reclaim_keep(struct scan_control *sc, struct folio *folio, enum keep_reason why)
 {
 	sc->busy += why == KEEP_BUSY;
 	policy_of(sc->q)->kept(sc, folio, why);
@@ -55,7 +63,7 @@ static void write_step(struct scan_control *sc, struct folio *folio)
 	int err = -EBUSY;
 
 	if (!(sc->gfp & __GFP_IO) || !m || !m->ops->write_folio || !hold_reference(q, folio)) {
-		keep(sc, folio, KEEP_DIRTY);
+		reclaim_keep(sc, folio, KEEP_DIRTY);
 		spin_unlock(&q->lock);
 		return;
 	}
@@ -64,7 +72,7 @@ static void write_step(struct scan_control *sc, struct folio *folio)
 	err = filemap_write_folio(m, folio);
 	spin_lock(&q->lock);
 	if (err)
-		keep(sc, folio, KEEP_DIRTY);
+		reclaim_keep(sc, folio, KEEP_DIRTY);
 	folio_unhold(q, folio);
 	folio_put(q, folio, 1);
 	spin_unlock(&q->lock);
@@ -79,11 +87,11 @@ static void free_step(struct scan_control *sc, struct folio *folio)
 	u32 n = folio_nr_pages(folio);
 
 	if (!m || !filemap_remove_folio(m, folio)) {
-		keep(sc, folio, KEEP_BUSY);
+		reclaim_keep(sc, folio, KEEP_BUSY);
 		return;
 	}
 	sc->reclaimed += n;
-	count_vm_events(q, PGSTEAL_DIRECT, n);
+	count_vm_events(q, sc->kswapd ? PGSTEAL_KSWAPD : PGSTEAL_DIRECT, n);
 	count_vm_events(q, PGSTEAL_FILE, n);
 }
 
@@ -106,7 +114,7 @@ static void unmap_step(struct scan_control *sc, struct folio *folio)
 	bool mine;
 
 	if (!hold_reference(q, folio)) {
-		keep(sc, folio, KEEP_BUSY);
+		reclaim_keep(sc, folio, KEEP_BUSY);
 		spin_unlock(&q->lock);
 		return;
 	}
@@ -118,7 +126,7 @@ static void unmap_step(struct scan_control *sc, struct folio *folio)
 	if (mine && r == UNMAP_DONE && !folio->f.mapcount && !must_write(folio))
 		free_step(sc, folio);
 	else if (mine && r != UNMAP_DONE && r != UNMAP_PARTLY)
-		keep(sc, folio, why[r]);
+		reclaim_keep(sc, folio, why[r]);
 	spin_unlock(&q->lock);
 }
 
@@ -129,12 +137,12 @@ static bool shrink_one(struct scan_control *sc)
 	struct folio *folio;
 
 	spin_lock(&q->lock);
-	folio = policy_of(q)->next(sc);
+	folio = reclaim_next(sc);
 	if (!folio) {
 		spin_unlock(&q->lock);
 		return sc->budget != 0;
 	}
-	count_vm_events(q, PGSCAN_DIRECT, folio_nr_pages(folio));
+	count_vm_events(q, sc->kswapd ? PGSCAN_KSWAPD : PGSCAN_DIRECT, folio_nr_pages(folio));
 	count_vm_events(q, PGSCAN_FILE, folio_nr_pages(folio));
 	if (folio->f.mapcount) {
 		unmap_step(sc, folio);
@@ -152,29 +160,52 @@ static bool enough(const struct scan_control *sc)
 	return sc->reclaimed >= sc->to_reclaim;
 }
 
-static u64 lru_file_folios(struct quire *q)
+/* What a round looks at: folios of each kind, and how much they weigh against each other. */
+struct scan_share {
+	u64 file, anon;               /* folios */
+	u64 file_weight, anon_weight;
+};
+
+static struct scan_share scan_shares(struct quire *q)
 {
-	u64 n;
+	struct scan_share s = { 0 };
+	bool swap = can_swap(q);
 
 	spin_lock(&q->lock);
-	n = q->lru_inactive_file.count + q->lru_active_file.count;
+	s.file = q->lru_inactive_file.count + q->lru_active_file.count;
+	s.file_weight = s.file * (200 - SWAPPINESS);
+	if (swap) {
+		s.anon = q->lru_inactive_anon.count + q->lru_active_anon.count;
+		s.anon_weight = (q->nr_lru_pages[LRU_INACTIVE_ANON] + q->nr_lru_pages[LRU_ACTIVE_ANON]) * SWAPPINESS;
+	}
 	spin_unlock(&q->lock);
-	return n;
+	return s;
+}
+
+static void shrink_file(struct scan_control *sc)
+{
+	for (u64 steps = 4 * sc->budget; steps && sc->budget && !enough(sc); steps--)
+		if (!shrink_one(sc))
+			break;
 }
 
 /* One round at sc->priority.  False: there is nothing to look at. */
 static bool shrink_round(struct scan_control *sc)
 {
-	u64 folios = lru_file_folios(sc->q);
+	struct scan_share s = scan_shares(sc->q);
+	u64 weight = MAX(s.file_weight + s.anon_weight, 1), total = MAX((s.file + s.anon) >> sc->priority, ROUND_MIN);
 
-	/* In the last round every folio may be looked at three times: unmap, write, free. */
-	sc->budget = sc->priority ? MAX(folios >> sc->priority, SWAP_CLUSTER_MAX) : 3 * folios;
 	sc->busy = 0;
-	for (u64 steps = 4 * sc->budget; steps && sc->budget && !enough(sc); steps--) {
-		if (!shrink_one(sc))
-			break;
+	/* In the last round every folio may be looked at three times: unmap, write, free. */
+	sc->anon = false;
+	sc->budget = sc->priority ? total * s.file_weight / weight : 3 * s.file;
+	shrink_file(sc);
+	if (s.anon && !enough(sc)) {
+		sc->anon = true;
+		sc->budget = sc->priority ? total * s.anon_weight / weight : 3 * s.anon;
+		shrink_anon(sc);
 	}
-	return folios != 0;
+	return s.file + s.anon != 0;
 }
 
 /* A round got nothing because others hold the locks it needs, and one of them may not be running: let them. */
@@ -186,7 +217,7 @@ static void throttle(const struct scan_control *sc)
 		port_wait(&never, 0, THROTTLE_NS);
 }
 
-static void shrink_lists(struct scan_control *sc)
+void shrink_lists(struct scan_control *sc)
 {
 	for (sc->priority = DEF_PRIORITY; sc->priority >= 0 && !enough(sc); sc->priority--) {
 		if (!shrink_round(sc))

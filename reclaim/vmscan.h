@@ -19,6 +19,8 @@ struct scan_control {
 	u64 reclaimed;       /* frames freed so far */
 	u64 budget;          /* candidates that may still be looked at in this round */
 	u64 busy;            /* candidates of this round that somebody else was at */
+	bool anon;           /* this part of the round looks at anonymous folios, else at those of files */
+	bool kswapd;         /* in the background: counted apart */
 };
 
 enum keep_reason {
@@ -40,6 +42,23 @@ struct reclaim_policy {
 /* ---- reclaim/vmscan.c ---- */
 /* Under no lock: frees up to `pages` of what lies at the end of the inactive list now.  Returns frames freed. */
 u64 reclaim_tail(struct quire *q, u64 pages);
+/* Under q->lock: the policy's next candidate of sc's kind, and what became of it. */
+struct folio *reclaim_next(struct scan_control *sc);
+void reclaim_keep(struct scan_control *sc, struct folio *folio, enum keep_reason why);
+/* Rounds of growing priority until sc->to_reclaim frames are free, or nothing is left.  Under no lock. */
+void shrink_lists(struct scan_control *sc);
+
+/* ---- reclaim/swapout.c: under no lock ---- */
+/* Looks at up to sc->budget anonymous folios (sc->anon is set). */
+void shrink_anon(struct scan_control *sc);
+bool can_swap(struct quire *q);
+
+/* ---- reclaim/split.c ---- */
+/* Under q->lock: the folio's pages become folios of their own, next in line for reclaim.  False: it is not possible now.  Pages
+ * that nobody maps stand in ctx->parked[]: split_finish() after the commit. */
+bool split_folio(struct quire *q, struct folio *folio);
+/* Under no lock: drops what was parked above nparked. */
+void split_finish(struct quire *q, u32 nparked);
 
 /* ---- reclaim/second_chance.c ---- */
 extern const struct reclaim_policy policy_second_chance;
@@ -51,6 +70,7 @@ enum unmap_result {
 	UNMAP_REFERENCED, /* an entry was young: it is old now */
 	UNMAP_BUSY,
 	UNMAP_LOCKED,
+	UNMAP_NOWHERE,    /* swap is full */
 };
 /* One step of unmapping a file folio: the entries of one address space.  Called under q->lock (held once) and
  * RETURNS UNLOCKED, after the flush.  The folio may be gone then unless the caller holds it.  force: ignore youth. */

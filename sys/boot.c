@@ -9,6 +9,7 @@
 #include <quire/highmem.h>
 #include <mm/mm.h>
 #include <reclaim/reclaim.h>
+#include <swap/swap.h>
 
 #define MAX_MAP_COUNT_DEFAULT 65530u
 
@@ -91,6 +92,10 @@ static void init_hooks(struct quire *q)
 	q->hooks.lru_add = folio_add_lru;
 	q->hooks.lru_del = folio_del_lru;
 	q->hooks.clear_highpages = clear_highpages;
+	q->hooks.swap_dup = swap_dup_hook;
+	q->hooks.swap_free = swap_free_hook;
+	q->hooks.swap_cached = swap_cached_hook;
+	q->hooks.total_swap_pages = swap_total_hook;
 }
 
 static void banner(struct quire *q)

@@ -12,6 +12,7 @@
 #include <quire/mm.h>
 #include <quire/phys.h>
 #include <quire/phys_state.h>
+#include <quire/swap.h>
 #include <quire/kmem_state.h>
 #include <quire/task.h>
 #include <quire/types.h>
@@ -75,6 +76,9 @@ struct quire {
 	/* reclaim/oom.c */
 	struct mutex oom_lock;           /* one report, one victim at a time */
 	u32 oom_wake;                    /* waited on; counts address spaces given up by victims; q->tasks.lock */
+
+	struct swap_info swap;           /* swap/ */
+	u32 kswapd_word;                 /* 1 = kswapd is wanted; kswapd waits on it; atomic */
 
 	/* The machine's log (dmesg): a ring; leaf lock. */
 	struct spinlock log_lock;

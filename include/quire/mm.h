@@ -118,6 +118,7 @@ struct mm_struct {
 	u64 last_anon_id;            /* mm->lock */
 	u64 family_seq;              /* grows along the family's list, newest first; q->lock */
 	s32 oom_score_adj;
+	u32 unsynced;                /* batches of reclaim whose flushes are not synchronised yet; mm->lock */
 };
 
 /* What differs by the instruction set and OS flavour of the guest (design.md 3.4). */

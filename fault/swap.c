@@ -1,0 +1,125 @@
+/*
+ * do_swap_page: the page is out; it comes back here.
+ *
+ *   entry's folio in the swap cache      -> mapped again (a minor fault)
+ *   not there                            -> read into a new frame (a major one)
+ *
+ * The entry then gives its count back.  If that was the last one the slot is free and the page is this entry's alone: it
+ * is mapped as it would be after a first touch.  If other address spaces still hold the entry (fork), the folio stays in, or
+ * goes into, the swap cache, so that they will find the same frame, and is mapped for reading; a write then goes on to
+ * do_wp_page.
+ *
+ * The bytes are read under mm->lock only: our entry keeps the slot as it is (swap/swap.h).  A page that cannot be read
+ * is SIGBUS for whoever needs it, and a line in the log.
+ *
+ * Locks: mm->lock; q->lock for slot, cache and folio.
+ */
+#include "fault.h"
+#include <swap/swap.h>
+
+/* A new folio with the page's bytes, or NULL and *r. */
+static struct folio *swap_in(struct vm_fault *vmf, u64 entry, enum vm_fault_reason *r)
+{
+	struct quire *q = vmf->q;
+	struct folio *folio = folio_alloc(q, GFP_FAULT, 0);
+
+	if (!folio) {
+		*r = fault_retry(vmf, NEED_MEMORY);
+		return NULL;
+	}
+	if (!swap_load(q, entry, frame_address(q, &folio->f)))
+		return folio;
+	folio_put(q, folio, 1);
+	vmf->swap_error = entry;
+	*r = VM_FAULT_SIGBUS;
+	return NULL;
+}
+
+void fault_report_swap_error(struct vm_fault *vmf)
+{
+	struct quire *q = vmf->q;
+
+	spin_lock(&q->lock);
+	q->swap.read_errors++;
+	spin_unlock(&q->lock);
+	quire_log(q, 3, "Read-error on swap-device (%u:%llu): page at %#llx is lost", swp_type(vmf->swap_error),
+		  (unsigned long long)swp_offset(vmf->swap_error), (unsigned long long)vmf->address);
+}
+
+static pte_t swapped_in_pte(const struct vm_fault *vmf, const struct folio *folio, bool exclusive)
+{
+	u64 vm_flags = vmf->vma->vm_flags;
+	pte_t p = pte_mkyoung(pfn_pte(folio_pfn(vmf->q, folio), vm_get_page_prot(vm_flags)));
+
+	if (!exclusive)
+		return pte_wrprotect(p);
+	/* The folio is dirty anyway, since no slot has its bytes: save the fault on the first write. */
+	if (vm_flags & VM_WRITE)
+		p = pte_mkwrite(p);
+	return pte_mkdirty(pte_mkexcl(p));
+}
+
+/* Under q->lock.  One entry less, one mapping more.  Is the page this mm's alone now?  `read`: it is new. */
+static bool take_page(struct vm_fault *vmf, struct folio *folio, u64 entry, bool read)
+{
+	struct quire *q = vmf->q;
+	bool last = swap_count(q, entry) == 1;
+
+	folio->f.type = FRAME_ANON;
+	folio->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
+	folio->f.flags &= (u16)~FF_SWAPOUT;
+	if (read && last)
+		folio->f.flags |= FF_DIRTY;
+	else if (read)
+		swap_cache_add(q, folio, entry);
+	else
+		folio_get(folio, 1);
+	folio_add_anon_rmap(folio, vmf->vma, vmf->address, 1);
+	swap_put(q, entry, 1);
+	folio_add_lru(q, folio);
+	return last && folio->f.mapcount == 1;
+}
+
+static enum vm_fault_reason map_swapped(struct vm_fault *vmf, struct folio *folio, u64 entry, bool read)
+{
+	struct quire *q = vmf->q;
+	bool exclusive = take_page(vmf, folio, entry, read);
+
+	set_pte(vmf->mm, vmf->slot, swapped_in_pte(vmf, folio, exclusive));
+	add_mm_counter(vmf->mm, MM_ANONPAGES, 1);
+	add_mm_counter(vmf->mm, MM_SWAPENTS, -1);
+	vmf->major |= read;
+	if (read)
+		count_vm_event(q, PSWPIN);
+	if (fault_is_write(vmf) && !exclusive)
+		return fault_retry(vmf, NEED_NOTHING);
+	fault_count(vmf);
+	return VM_FAULT_DONE;
+}
+
+enum vm_fault_reason do_swap_page(struct vm_fault *vmf)
+{
+	struct quire *q = vmf->q;
+	u64 entry = pte_to_swp_entry(vmf->orig);
+	struct folio *fresh = NULL, *folio;
+	enum vm_fault_reason r;
+
+	FAULT_TRACE(q, "do_swap_page");
+	if (swap_cache_empty_hint(q, entry)) {
+		fresh = swap_in(vmf, entry, &r);
+		if (!fresh)
+			return r;
+	}
+	spin_lock(&q->lock);
+	folio = swap_cache_folio(q, entry);
+	if (folio && fresh)
+		folio_put(q, fresh, 1); /* somebody else was faster */
+	if (folio)
+		r = map_swapped(vmf, folio, entry, false);
+	else if (fresh)
+		r = map_swapped(vmf, fresh, entry, true);
+	else
+		r = fault_retry(vmf, NEED_NOTHING); /* it was written out just now */
+	spin_unlock(&q->lock);
+	return r;
+}

@@ -1,0 +1,61 @@
+/*
+ * Swap: where anonymous pages are while they have no frame.
+ *
+ * A *swap area* is a numbered set of slots, one page each, with a back end that keeps the bytes.  A *swap entry*
+ * (lib/pgtable.h) names a slot; it stands in page-table entries in place of a frame.
+ */
+#ifndef QUIRE_SWAP_H
+#define QUIRE_SWAP_H
+#include <quire/phys.h>
+#include <quire/types.h>
+
+struct quire;
+struct swap_area;
+struct mm_struct;
+
+#define QUIRE_MAX_SWAP_AREAS 32u
+#define SWAP_NAME_MAX 47u
+
+/* Objects of odd sizes in whole frames (swap/zpool.c); sizes are multiples of ZPOOL_STEP bytes. */
+#define ZPOOL_STEP 64u
+#define ZPOOL_CLASSES 51u
+struct zpool {
+	struct frame_list partial[ZPOOL_CLASSES]; /* blocks with room, by class; q->lock */
+	u64 nr_frames;  /* frames taken; q->lock */
+	u64 nr_objects; /* q->lock */
+	u64 bytes;      /* what was asked for; q->lock */
+};
+
+/* What swap/ keeps in struct quire.  q->lock. */
+struct swap_info {
+	struct swap_area *areas[QUIRE_MAX_SWAP_AREAS]; /* by type; NULL = none */
+	u8 order[QUIRE_MAX_SWAP_AREAS]; /* types of the areas that take pages, highest priority first */
+	u32 nr_order;
+	s32 next_priority;  /* for an area that was given none: -2, -3, ... as on Linux */
+	struct zpool pool;
+	u64 nr_slots_used;
+	u64 stored, filled, refused; /* pages ever: compressed, of one value (nothing stored), not worth storing */
+	u64 read_errors;
+};
+
+/* A priority as swapon(2): 0..32767, or this for "lower than all so far". */
+#define SWAP_PRIO_DEFAULT (-1)
+
+/* ---- swap/swapon.c: under no lock ---- */
+/* Memory that holds pages compressed, in the machine's own frames: room for `pages` pages.  0 or -ENOMEM, -EINVAL, -EBUSY (no
+ * free number), -EEXIST (the name is in use). */
+int swapon_compressed(struct quire *q, const char *name, u64 pages, s32 prio);
+/* One area as /proc/swaps shows it.  False: no such number. */
+struct swap_stat {
+	char name[SWAP_NAME_MAX + 1];
+	const char *kind; /* "partition" or "file" */
+	u64 pages, used;
+	s32 prio;
+};
+bool swap_area_stat(struct quire *q, unsigned type, struct swap_stat *st);
+
+/* ---- reclaim/swapoff.c: under no lock ---- */
+/* Brings every page back and closes the area.  0, -EINVAL (no such area), -ENOMEM (no room: it goes on being used), -EIO. */
+int swapoff(struct quire *q, const char *name);
+
+#endif

@@ -1,0 +1,341 @@
+/*
+ * Anonymous pages on their way out.
+ *
+ *   for each candidate, transactions:
+ *	entries -> swap entries (under every mm's lock), flushes logged, the folio in the swap cache and held
+ *   once for each address space of the batch:
+ *	port_tlb_sync()             from here on nobody can reach the frames by an address
+ *   for each folio:
+ *	q->lock: is it still unmapped?   FF_SWAPOUT is set
+ *	no lock: its bytes are put into the form in which they are kept
+ *	q->lock: FF_SWAPOUT still there?  Then the slot takes the bytes, and the frame is freed.
+ *
+ * A fault in between finds the folio in the cache and takes it back; then it is simply not freed.  What was thrown away
+ * with MADV_FREE and not written since goes without being stored.
+ *
+ * Between the unmapping and the sync a thread may still use old translations; mm->unsynced tells calls that must not
+ * return before those are gone (tlb_finish_mmu).
+ *
+ * Death.  The folios stand in ctx->parked[], the address spaces in ctx->mms[]; each commit leaves either entries or
+ * swap entries whose folio is in the cache, so nothing is lost but the reference, which whoever tidies up gives back
+ * after a sync.
+ *
+ * Locks: called under none.  q->lock, mm locks by trylock (rmap_walk).
+ */
+#include <file/filemap.h>
+#include <mm/mm.h>
+#include <swap/swap.h>
+#include "vmscan.h"
+
+#define SWAPOUT_BATCH 64u
+#define SWAPOUT_MMS 8u
+
+struct swapout {
+	struct scan_control *sc;
+	struct quire *q;
+	u32 n, nmms;
+	struct folio *folio[SWAPOUT_BATCH]; /* each held, unmapped when taken */
+	struct mm_struct *mms[SWAPOUT_MMS]; /* each counted and held */
+	bool starved;                       /* there was no frame to store a page in */
+	bool mms_full;                      /* one more address space would have been needed: end the batch */
+	enum unmap_result why;              /* why the walk over a folio's entries stopped */
+};
+
+/* ---- unmapping ---- */
+
+/* Will mm be synchronised at the end of the batch?  Under mm->lock. */
+static bool batch_has_mm(struct swapout *b, struct mm_struct *mm)
+{
+	for (u32 i = 0; i < b->nmms; i++)
+		if (b->mms[i] == mm)
+			return true;
+	if (b->nmms == SWAPOUT_MMS) {
+		b->mms_full = true;
+		return false;
+	}
+	/* Without users it is being torn down and will let go of the folio by itself. */
+	if (!mm->users)
+		return false;
+	mmget(mm);
+	mm->unsynced++;
+	b->mms[b->nmms++] = mm;
+	return true;
+}
+
+static bool stop(struct swapout *b, enum unmap_result why)
+{
+	b->why = why;
+	return false;
+}
+
+/* The entry that stands for the page from now on; 0 = none, swap is full. */
+static u64 entry_for(struct quire *q, struct folio *folio)
+{
+	u64 entry = folio->f.private;
+
+	if (folio->f.flags & FF_SWAPCACHE) {
+		swap_dup(q, entry, 1);
+		return entry;
+	}
+	entry = swap_alloc(q);
+	if (entry)
+		swap_cache_add(q, folio, entry);
+	return entry;
+}
+
+/* MADV_FREE, and nobody wrote since (mm/mm.h). */
+static bool is_lazily_free(const struct folio *folio)
+{
+	return !(folio->f.flags & (FF_DIRTY | FF_SWAPCACHE));
+}
+
+/* The mapping is gone.  The batch's own reference keeps the folio until the translations are. */
+static void entry_is_gone(struct quire *q, struct folio *folio, struct mm_struct *mm, u64 addr)
+{
+	mm->hiwater_rss = MAX(mm->hiwater_rss, get_mm_rss(mm));
+	add_mm_counter(mm, MM_ANONPAGES, -1);
+	folio_remove_rmap(q, folio, 1);
+	folio_put(q, folio, 1);
+	port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
+}
+
+static bool swap_entry_out(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg)
+{
+	struct swapout *b = arg;
+	struct mm_struct *mm = vma->vm_mm;
+	pte_t p = pte_read(slot);
+	u64 entry;
+
+	if (vma->vm_flags & VM_LOCKED)
+		return stop(b, UNMAP_LOCKED);
+	if (port_range_pinned(mm, addr, addr + PAGE_SIZE))
+		return stop(b, UNMAP_BUSY);
+	if (pte_dirty(p))
+		folio->f.flags |= FF_DIRTY;
+	if (pte_young(p) && b->sc->priority >= DEF_PRIORITY / 2 && !is_lazily_free(folio)) {
+		set_pte(mm, slot, pte_mkold(p));
+		port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
+		return stop(b, UNMAP_REFERENCED);
+	}
+	if (!batch_has_mm(b, mm))
+		return stop(b, UNMAP_BUSY);
+	if (is_lazily_free(folio)) {
+		set_pte(mm, slot, __pte(0));
+		count_vm_event(b->q, PGLAZYFREED);
+	} else {
+		entry = entry_for(b->q, folio);
+		if (!entry)
+			return stop(b, UNMAP_NOWHERE);
+		set_pte(mm, slot, swp_entry_to_pte(entry, pte_excl(p)));
+		add_mm_counter(mm, MM_SWAPENTS, 1);
+	}
+	entry_is_gone(b->q, folio, mm, addr);
+	return true;
+}
+
+static bool hold(struct quire *q, struct folio *folio)
+{
+	if (port_ctx()->nparked >= CTX_MAX_PARKED)
+		return false;
+	folio_get_hold(q, folio);
+	return true;
+}
+
+static void release(struct quire *q, struct folio *folio)
+{
+	folio_unhold(q, folio);
+	folio_put(q, folio, 1);
+}
+
+static u32 cache_refs(const struct folio *folio)
+{
+	return (folio->f.flags & FF_SWAPCACHE) != 0;
+}
+
+/* Under q->lock (which the walk may let go and take again).  Unmaps a page and takes it into the batch, or says why not. */
+static void take_page(struct swapout *b, struct folio *folio)
+{
+	static const enum keep_reason why_kept[] = {
+		[UNMAP_REFERENCED] = KEEP_REFERENCED, [UNMAP_BUSY] = KEEP_BUSY, [UNMAP_LOCKED] = KEEP_LOCKED,
+		[UNMAP_NOWHERE] = KEEP_DIRTY,
+	};
+	struct quire *q = b->q;
+	enum rmap_result r;
+
+	/* A reference beyond the entries': I/O, get_user_pages, another reclaimer, a migration. */
+	if (folio->f.refcount != folio->f.mapcount + cache_refs(folio) || !hold(q, folio)) {
+		reclaim_keep(b->sc, folio, KEEP_BUSY);
+		return;
+	}
+	b->why = UNMAP_BUSY;
+	r = rmap_walk(q, folio, swap_entry_out, b, RMAP_MAY_CYCLE);
+	if (!folio->f.mapcount) {
+		/* Out of everybody's way, but on its list, so that it is not lost if we die. */
+		reclaim_keep(b->sc, folio, KEEP_DIRTY);
+		b->folio[b->n++] = folio;
+		return;
+	}
+	if (!b->mms_full)
+		reclaim_keep(b->sc, folio, r == RMAP_STOPPED ? why_kept[b->why] : KEEP_BUSY);
+	release(q, folio);
+}
+
+/* One candidate.  False when there is none left. */
+static bool take_one(struct swapout *b)
+{
+	struct quire *q = b->q;
+	u32 nparked = port_ctx()->nparked;
+	struct folio *folio;
+	u32 pages;
+	bool split = false;
+
+	spin_lock(&q->lock);
+	folio = reclaim_next(b->sc);
+	if (!folio) {
+		spin_unlock(&q->lock);
+		return b->sc->budget != 0;
+	}
+	pages = folio_nr_pages(folio);
+	count_vm_events(q, b->sc->kswapd ? PGSCAN_KSWAPD : PGSCAN_DIRECT, pages);
+	count_vm_events(q, PGSCAN_ANON, pages);
+	if (folio->f.type != FRAME_ANON) {
+		reclaim_keep(b->sc, folio, KEEP_DIRTY); /* shared memory: it has nowhere to go */
+	} else if (pages > 1) {
+		split = split_folio(q, folio);
+		if (split)
+			b->sc->budget += pages; /* they are the next candidates */
+		else
+			reclaim_keep(b->sc, folio, KEEP_BUSY);
+	} else {
+		take_page(b, folio);
+	}
+	spin_unlock(&q->lock);
+	if (split)
+		split_finish(q, nparked);
+	return true;
+}
+
+/* ---- writing ---- */
+
+/* Under q->lock.  Does nobody but the cache and this batch know the folio? */
+static bool is_unused(const struct folio *folio)
+{
+	return (folio->f.flags & FF_SWAPCACHE) && !folio->f.mapcount && folio->f.refcount == 2;
+}
+
+static void count_freed(struct swapout *b)
+{
+	b->sc->reclaimed++;
+	count_vm_event(b->q, b->sc->kswapd ? PGSTEAL_KSWAPD : PGSTEAL_DIRECT);
+	count_vm_event(b->q, PGSTEAL_ANON);
+}
+
+/* The first transaction.  *entry != 0: it is to be written. */
+static void write_begin(struct swapout *b, struct folio *folio, u64 *entry)
+{
+	struct quire *q = b->q;
+
+	*entry = 0;
+	if (!(folio->f.flags & FF_SWAPCACHE)) {
+		if (!folio->f.mapcount && folio->f.refcount == 1)
+			count_freed(b); /* it was lazily free */
+		return;
+	}
+	if (!is_unused(folio))
+		return;
+	if (swap_slot_of(q, folio->f.private)->refused) {
+		reclaim_keep(b->sc, folio, KEEP_REFERENCED);
+		return;
+	}
+	if (swap_slot_of(q, folio->f.private)->state != SLOT_EMPTY) {
+		swap_cache_del(q, folio); /* the slot has it already */
+		count_freed(b);
+		return;
+	}
+	folio->f.flags |= FF_SWAPOUT;
+	*entry = folio->f.private;
+}
+
+/* The second.  err: what preparing it said. */
+static void write_end(struct swapout *b, struct folio *folio, u64 entry, const struct swap_write *w, int err)
+{
+	struct quire *q = b->q;
+
+	if (!is_unused(folio) || !(folio->f.flags & FF_SWAPOUT))
+		return;
+	if (!err)
+		err = swap_commit(q, entry, w);
+	folio->f.flags &= (u16)~FF_SWAPOUT;
+	if (err) {
+		q->swap.refused += err == -ENOSPC;
+		swap_slot_of(q, entry)->refused = err == -ENOSPC;
+		b->starved |= err == -ENOMEM;
+		reclaim_keep(b->sc, folio, err == -ENOMEM ? KEEP_DIRTY : KEEP_REFERENCED); /* not again soon */
+		return;
+	}
+	swap_cache_del(q, folio);
+	count_freed(b);
+}
+
+static void write_and_free(struct swapout *b, struct folio *folio)
+{
+	struct quire *q = b->q;
+	struct swap_write w;
+	u64 entry;
+	int err;
+
+	spin_lock(&q->lock);
+	write_begin(b, folio, &entry);
+	if (entry) {
+		spin_unlock(&q->lock);
+		err = swap_prepare(q, entry, frame_address(q, &folio->f), &w);
+		spin_lock(&q->lock);
+		write_end(b, folio, entry, &w, err);
+	}
+	release(q, folio);
+	spin_unlock(&q->lock);
+}
+
+static void finish_batch(struct swapout *b)
+{
+	for (u32 i = 0; i < b->nmms; i++) {
+		port_tlb_sync(b->mms[i]);
+		spin_lock(&b->mms[i]->lock);
+		b->mms[i]->unsynced--;
+		spin_unlock(&b->mms[i]->lock);
+	}
+	for (u32 i = 0; i < b->n; i++)
+		write_and_free(b, b->folio[i]);
+	for (u32 i = 0; i < b->nmms; i++)
+		mmput(b->mms[i]);
+	/* What was freed lies on the CPUs' lists, maybe for another kind of use. */
+	if (b->starved)
+		drain_all_pages(b->q);
+	b->n = b->nmms = 0;
+	b->mms_full = b->starved = false;
+}
+
+bool can_swap(struct quire *q)
+{
+	bool yes;
+
+	spin_lock(&q->lock);
+	yes = q->nr_free_swap_pages || q->nr_swapcache_pages;
+	spin_unlock(&q->lock);
+	return yes;
+}
+
+void shrink_anon(struct scan_control *sc)
+{
+	struct swapout b = { .sc = sc, .q = sc->q };
+
+	for (u64 steps = 4 * sc->budget; steps && sc->budget; steps--) {
+		bool more = take_one(&b);
+
+		if (b.n == SWAPOUT_BATCH || b.mms_full || b.n + sc->reclaimed >= sc->to_reclaim + SWAP_CLUSTER_MAX)
+			finish_batch(&b);
+		if (!more || sc->reclaimed >= sc->to_reclaim)
+			break;
+	}
+	finish_batch(&b);
+}
