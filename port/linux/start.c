@@ -50,6 +50,18 @@ static void unmap_launcher(void)
 	host_call(__NR_munmap, boot.vdso_end, 0x7ffffffff000ull - boot.vdso_end);
 }
 
+/* A VMA's name is read by every process of the machine, so it must lie where all have the same: in the kernel's constants. */
+static const char *special_name(const char *name)
+{
+	static const char *const known[] = { "[vdso]", "[vvar]", "[vvar_vclock]" };
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(known); i++)
+		if (!strcmp(known[i], name))
+			return known[i];
+	return "[vvar]";
+}
+
 /* Above task_size: listed in maps, never managed.  Without memory for it the listing is incomplete, nothing else. */
 void map_vdso(struct mm_struct *mm)
 {
@@ -59,7 +71,7 @@ void map_vdso(struct mm_struct *mm)
 		const struct special_range *r = &kproc.special[i];
 
 		install_special_mapping(mm, r->start, r->end - r->start,
-					VM_READ | VM_MAYREAD | VM_MAYEXEC | (r->exec ? VM_EXEC : VM_IO), r->name);
+					VM_READ | VM_MAYREAD | VM_MAYEXEC | (r->exec ? VM_EXEC : VM_IO), special_name(r->name));
 	}
 }
 

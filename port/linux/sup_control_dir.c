@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,24 @@ static int bind_locked(int dir, const char *name)
 	return fd;
 }
 
+/* Sockets that supervisors left which were killed: those named by a process number that is free show it without being asked. */
+static void sweep_locked(const char *path, int dir)
+{
+	struct dirent **list;
+	int n = scandir(path, &list, NULL, NULL), i;
+
+	for (i = 0; i < n; i++) {
+		char *end;
+		long pid = strtol(list[i]->d_name, &end, 10);
+
+		if (pid > 0 && !*end && kill((pid_t)pid, 0) && errno == ESRCH)
+			unlinkat(dir, list[i]->d_name, 0);
+		free(list[i]);
+	}
+	if (n >= 0)
+		free(list);
+}
+
 int control_listen(const char *name, int *dir, bool quiet)
 {
 	char path[PATH_MAX];
@@ -138,6 +157,7 @@ int control_listen(const char *name, int *dir, bool quiet)
 	if (*dir >= 0)
 		fd = bind_locked(*dir, name);
 	if (fd >= 0) {
+		sweep_locked(path, *dir);
 		flock(*dir, LOCK_UN);
 		return fd;
 	}

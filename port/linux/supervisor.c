@@ -57,7 +57,7 @@ struct sup {
 	size_t partial_len;
 	sigset_t old_mask;
 	struct control *control; /* NULL: no commands reach this machine */
-	bool end_asked;          /* by a signal, after the first program ended (--keep) */
+	bool end_asked;          /* by a signal: a machine that is kept ends too */
 };
 
 static struct machine_shared *machine(void) { return shared_area(); }
@@ -237,17 +237,25 @@ static void reap_zombies(struct sup *s)
 	}
 }
 
+static bool ends_programs(u32 sig)
+{
+	return sig == SIGTERM || sig == SIGINT || sig == SIGQUIT || sig == SIGHUP;
+}
+
+/* A machine that is kept ends when it was told to and its first program has ended; ^C while that runs is for the program. */
 static void handle_signals(struct sup *s)
 {
 	struct signalfd_siginfo si;
 
 	while (read(s->sigfd, &si, sizeof(si)) == sizeof(si)) {
-		if (si.ssi_signo == SIGCHLD)
+		bool by_kill = si.ssi_code <= 0; /* to us alone; the terminal's go to the guest as well */
+
+		if (si.ssi_signo == SIGCHLD) {
 			reap_zombies(s);
-		else if (s->first_ended) /* kept: there is nobody to pass it on to */
-			s->end_asked |= si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT || si.ssi_signo == SIGQUIT ||
-					si.ssi_signo == SIGHUP;
-		else if (si.ssi_code <= 0) /* by kill(2) to us alone; the terminal's go to the guest as well */
+			continue;
+		}
+		s->end_asked |= ends_programs(si.ssi_signo) && (by_kill || s->first_ended);
+		if (by_kill && !s->first_ended)
 			kill(s->first, (int)si.ssi_signo);
 	}
 }
@@ -455,7 +463,7 @@ static void end_machine(struct sup *s)
 
 	if (machine()->panicked)
 		snprintf(why, sizeof(why), "%.255s", machine()->panic_text);
-	else if (s->end_asked)
+	else if (s->o->keep)
 		strcpy(why, "it was told to");
 	__atomic_store_n(&machine()->ending, 1, __ATOMIC_SEQ_CST);
 	control_close(s->control, why);
