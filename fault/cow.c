@@ -208,10 +208,24 @@ static enum vm_fault_reason wp_token_copy(struct vm_fault *vmf, struct folio *ol
 	return VM_FAULT_DONE;
 }
 
+/* The file of a page, or NULL for anonymous memory.  *cut: the page has left its file (truncation) and is about to leave
+ * this entry too; a token's bytes cannot be had any more. */
+static struct address_space *wp_mapping(struct vm_fault *vmf, struct folio *folio, bool *cut)
+{
+	struct address_space *m;
+
+	spin_lock(&vmf->q->lock);
+	m = folio_mapping(folio);
+	*cut = folio->f.type == FRAME_FILE && !m;
+	spin_unlock(&vmf->q->lock);
+	return m;
+}
+
 enum vm_fault_reason do_wp_page(struct vm_fault *vmf)
 {
 	struct address_space *m;
 	struct folio *folio;
+	bool cut;
 
 	FAULT_TRACE(vmf->q, "do_wp_page");
 	if (pte_special(vmf->orig))
@@ -221,7 +235,9 @@ enum vm_fault_reason do_wp_page(struct vm_fault *vmf)
 		return wp_page_shared(vmf, folio);
 	if (wp_can_reuse(vmf, folio))
 		return wp_page_reuse(vmf);
-	m = folio_mapping(folio);
+	m = wp_mapping(vmf, folio, &cut);
+	if (cut)
+		return fault_retry(vmf, NEED_NOTHING);
 	if (m && mapping_is_token(m))
 		return wp_token_copy(vmf, folio);
 	return wp_page_copy(vmf, folio);

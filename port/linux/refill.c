@@ -95,6 +95,8 @@ static bool leaf_read(struct quire *q, pte_t p, struct leaf *l)
 	if (folio->f.type == FRAME_FILE) {
 		struct address_space *m = (struct address_space *)folio->f.mapping;
 
+		if (!m)
+			return false; /* cut off its file, and soon off this entry: the core sorts it out */
 		if (m->flags & AS_TOKEN) {
 			l->kind = RUN_FILE;
 			l->mapping = m;
