@@ -109,7 +109,17 @@ static int set_memory(struct run_options *o, const struct host_facts *host, cons
 
 static int set_swap(struct run_options *o, const struct host_facts *host, const char *value, char *error)
 {
-	return bad(error, "there is no swap yet (CAVEATS.md); leave --swap away, the machine then kills when it is full");
+	u64 bytes;
+
+	if (strchr(value, ':') || strchr(value, '/'))
+		return bad(error, "swap in a file is not there yet (CAVEATS.md): write a size, as in 1G, for swap compressed in memory");
+	if (parse_size(value, 0, &bytes, error))
+		return -1;
+	if (bytes < RUN_SWAP_MIN || bytes > RUN_SWAP_MAX)
+		return bad(error, "%s of swap (%llu bytes) is out of range: %lluM to %lluG would be right", value,
+			   (unsigned long long)bytes, RUN_SWAP_MIN >> 20, RUN_SWAP_MAX >> 30);
+	o->swap = ALIGN_DOWN(bytes, PAGE_SIZE);
+	return 0;
 }
 
 static int set_cpus(struct run_options *o, const struct host_facts *host, const char *value, char *error)
@@ -212,7 +222,7 @@ const struct option_spec run_option_table[] = {
 	{"memory", "SIZE", "a quarter of the host's memory",
 	 "RAM of the machine, as its MemTotal will say: a number with K, M, G or T, or a share of the host's memory such "
 	 "as 25%. Nothing is taken from the host before it is used.", set_memory},
-	{"swap", "SIZE|FILE:SIZE", "none", "Swap space. Not there yet.", set_swap},
+	{"swap", "SIZE", "none", "Swap space: so much anonymous memory may be kept compressed, in the machine's own memory.", set_swap},
 	{"cpus", "N", "the host's CPUs", "Per-CPU slots of the machine, 1 to 64.", set_cpus},
 	{"folio-max", "SIZE", "2M", "Largest folio for anonymous memory: 4K, 16K, 64K or 2M.", set_folio_max},
 	{"overcommit", "0|1|2", "0", "As vm.overcommit_memory: 0 guess, 1 always, 2 never.", set_overcommit},

@@ -145,7 +145,8 @@ static void refusals(void **state)
 	refuses("--overcommit 3 x", "0 to 2");
 	refuses("--name ../x y", "not a name");
 	refuses("--name -x y", "not a name");
-	refuses("--swap 64M x", "no swap yet");
+	refuses("--swap /tmp/x:64M x", "not there yet");
+	refuses("--swap 4K x", "out of range");
 	refuses("--log= x", "file name");
 }
 

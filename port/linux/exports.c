@@ -9,6 +9,7 @@
 #include "fmt.h"
 #include "../../mm/mm.h"
 #include "../../reclaim/reclaim.h"
+#include "../../swap/swap.h"
 
 static long bind_supervisor(void)
 {
@@ -34,6 +35,37 @@ static long bind_supervisor(void)
 	return 0;
 }
 
+/* A context for the thread that will run kswapd; a thread without one cannot take the lock that this needs. */
+static struct kthread *kswapd_thread;
+
+static long prepare_kswapd(struct quire *q)
+{
+	struct kthread *k = kthread_alloc();
+	struct ctx *c = k ? ctx_alloc(q, kproc.pid, process_serial_new()) : NULL;
+
+	if (!c)
+		return -ENOMEM;
+	c->flags |= CTXF_SUPERVISOR;
+	k->ctx = c;
+	kswapd_thread = k;
+	q->hooks.wake_kswapd = wake_kswapd;
+	return 0;
+}
+
+static void kswapd(void)
+{
+	struct quire *q = &shared_area()->q;
+
+	kthread_bind_light(kswapd_thread, kswapd_thread->ctx);
+	for (;;)
+		kswapd_once(q, ~0ull);
+}
+
+static long add_swap(struct quire *q, u64 bytes)
+{
+	return bytes ? swapon_compressed(q, "/dev/zram0", bytes >> PAGE_SHIFT, SWAP_PRIO_DEFAULT) : 0;
+}
+
 static long machine_init(const struct machine_params *p)
 {
 	struct machine_shared *m = shared_area();
@@ -55,6 +87,10 @@ static long machine_init(const struct machine_params *p)
 	ret = bind_supervisor();
 	if (!ret)
 		ret = quire_boot(&m->q, &cfg);
+	if (!ret)
+		ret = prepare_kswapd(&m->q);
+	if (!ret)
+		ret = add_swap(&m->q, p->swap);
 	if (ret)
 		return ret;
 	c = ctx_alloc(&m->q, 0, process_serial_new());
@@ -240,13 +276,19 @@ static bool check(void)
 {
 	struct quire *q = &shared_area()->q;
 
-	return phys_is_valid(q) && kmem_is_valid(q);
+	bool swap_ok;
+
+	spin_lock(&q->lock);
+	swap_ok = swap_is_valid(q);
+	spin_unlock(&q->lock);
+	return swap_ok && phys_is_valid(q) && kmem_is_valid(q);
 }
 
 const struct kernel_exports kernel_exports = {
 	.magic = EXPORTS_MAGIC,
 	.machine_init = machine_init,
 	.guest_start = guest_start,
+	.kswapd = kswapd,
 	.next_newborn = next_newborn,
 	.newborn_state = newborn_state,
 	.process_lives = process_lives,

@@ -9,6 +9,7 @@
 
 struct machine_params {
 	u64 memory;            /* bytes */
+	u64 swap;              /* bytes of compressed swap; 0 = none */
 	u32 nr_cpus;
 	u32 overcommit;
 	u32 folio_max_order;
@@ -31,6 +32,8 @@ struct kernel_exports {
 	long (*machine_init)(const struct machine_params *p);
 	/* In a child of the supervisor: becomes the first guest. */
 	void (*guest_start)(const struct guest_boot *b);
+	/* Reclaims in the background for ever.  On a thread of its own that has no context yet. */
+	void (*kswapd)(void);
 	/* A process that is not watched yet (and may not exist yet).  False if none. */
 	bool (*next_newborn)(u64 *serial, u32 *ctx_id);
 	/* What is known of it now.  *pid is valid for NEWBORN_WATCH: open a pidfd, then ask process_lives(). */

@@ -80,6 +80,15 @@ static void *bell_main(void *arg)
 	return NULL;
 }
 
+static void *kswapd_main(void *arg)
+{
+	struct sup *s = arg;
+
+	prctl(PR_SET_NAME, "kswapd0");
+	s->k->kswapd();
+	return NULL;
+}
+
 static int epoll_watch(struct sup *s, int fd, u64 tag)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = tag };
@@ -274,7 +283,7 @@ static int open_log(struct sup *s)
 static int boot_machine(struct sup *s)
 {
 	struct machine_params p = {
-		.memory = s->o->memory, .nr_cpus = s->o->nr_cpus, .overcommit = s->o->overcommit,
+		.memory = s->o->memory, .swap = s->o->swap, .nr_cpus = s->o->nr_cpus, .overcommit = s->o->overcommit,
 		.folio_max_order = s->o->folio_max_order, .aslr = s->o->aslr, .verbose = s->o->verbose,
 		.seed = s->o->seed_given ? s->o->seed : 0, .version = QUIRE_VERSION,
 	};
@@ -501,7 +510,7 @@ static int start_control(struct sup *s)
 static int run_machine(const struct run_options *o, struct control *control)
 {
 	struct sup s = { .o = o, .control = control };
-	pthread_t bell;
+	pthread_t bell, kswapd;
 	int code;
 
 	if (open_log(&s) || boot_machine(&s))
@@ -513,7 +522,7 @@ static int run_machine(const struct run_options *o, struct control *control)
 	code = start_first(&s);
 	if (code)
 		return code;
-	if (pthread_create(&bell, NULL, bell_main, &s)) {
+	if (pthread_create(&bell, NULL, bell_main, &s) || pthread_create(&kswapd, NULL, kswapd_main, &s)) {
 		fail("pthread_create");
 		kill(s.first, SIGKILL);
 		return FAILED;
