@@ -130,6 +130,8 @@ static int check_file_mapping(const struct file *file, u64 prot, u64 flags, u64 
 			return -EPERM;
 		*vm_flags &= ~VM_MAYEXEC;
 	}
+	if (file->mode & FMODE_NOMMAP)
+		return -ENODEV;
 	if (*vm_flags & VM_GROWSDOWN)
 		return -EINVAL;
 	if (shared && (file->mode & FMODE_SEAL_WRITE)) {

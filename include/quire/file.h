@@ -59,6 +59,7 @@ struct address_space {
 #define FMODE_READ 1u
 #define FMODE_WRITE 2u
 #define FMODE_NOEXEC 4u /* on a noexec mount: PROT_EXEC is EPERM */
+#define FMODE_NOMMAP 16u /* cannot be mapped: ENODEV */
 #define FMODE_SEAL_WRITE 8u /* shared writable mappings are EPERM */
 
 /* An open file as mappings remember it. */

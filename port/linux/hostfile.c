@@ -13,6 +13,7 @@
 #include <asm/statfs.h>
 
 #define ST_NOEXEC 8
+#define ANCHOR_REACH (1ull << 40) /* bytes behind the end of a file that a mapping of it may see it grow into */
 
 static long copy_bytes(struct address_space *m, u64 off, void *buf, size_t len, bool write)
 {
@@ -143,10 +144,11 @@ struct file *hostfile_open(int fd, u64 map_end, bool shared, bool write)
 	ret = hostfile_stat(fd, &info);
 	if (!ret && (flags & O_PATH))
 		ret = -EBADF;
-	if (!ret && (flags & O_ACCMODE) == O_WRONLY)
-		ret = -EACCES;
-	mode = mode_of(fd, flags);
-	if (!ret)
+	mode = mode_of(fd, flags) | (info.regular ? 0 : FMODE_NOMMAP);
+	/* What cannot be mapped is refused by the core, in Linux's order.  No anchor reaches absurdly far behind the end. */
+	if (map_end > info.size && map_end - info.size > ANCHOR_REACH)
+		map_end = info.size;
+	if (!ret && info.regular && (mode & FMODE_READ))
 		ret = make_anchor(fd, &info, MAX(map_end, info.size), shared, write, &mode);
 	if (ret)
 		return ERR_PTR(ret);

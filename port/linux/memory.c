@@ -141,10 +141,6 @@ static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 		return sys_mmap(kproc.task, addr, len, prot, flags | MAP_ANONYMOUS, NULL, 0);
 	if (info.chardev)
 		return mmap_device(addr, len, prot, flags, fd, off);
-	if (!info.regular)
-		return -ENODEV;
-	if ((s64)off < 0 || len > (u64)INT64_MAX - off)
-		return -EOVERFLOW;
 	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared, prot & PROT_WRITE);
 	if (IS_ERR(f))
 		return PTR_ERR(f);

@@ -60,6 +60,9 @@ void native_unpin(struct native_frame *f);
 int native_pin(struct native_frame *f, u64 addr, u64 len, bool write);
 /* Pins as much of the beginning as can be had: bytes > 0, or 0 when len is 0, or negative errno. */
 s64 native_pin_prefix(struct native_frame *f, u64 addr, u64 len, bool write);
+/* The same for a transfer that ends where the buffer does: memory that the guest cannot reach is left to the host, which
+ * finds the fault itself, if it gets there at all (an end of file, a bad descriptor come first). */
+s64 native_pin_transfer(struct native_frame *f, u64 addr, u64 len, bool write);
 /* Copies in; *out = the copy's address.  A NULL pointer is passed on as it is. */
 int native_in(struct native_frame *f, u64 user, u64 len, u64 *out);
 int native_string(struct native_frame *f, u64 user, u64 *out);

@@ -117,6 +117,20 @@ s64 native_pin_prefix(struct native_frame *f, u64 addr, u64 len, bool write)
 	return (s64)done;
 }
 
+s64 native_pin_transfer(struct native_frame *f, u64 addr, u64 len, bool write)
+{
+	s64 n = native_pin_prefix(f, addr, len, write);
+	u64 next = addr + (n < 0 ? 0 : (u64)n);
+
+	if (n == (s64)len || (n < 0 && n != -EFAULT))
+		return n;
+	/* Never an address of the machine's own; the gap below the anchors is mapped to nobody. */
+	if (next >= GUEST_END || len > GUEST_END - addr)
+		return n;
+	/* Short of memory, or really nothing there? */
+	return native_pin(f, next, 1, write) == -EFAULT ? (s64)len : n;
+}
+
 int native_in(struct native_frame *f, u64 user, u64 len, u64 *out)
 {
 	void *p;

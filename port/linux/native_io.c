@@ -36,7 +36,7 @@ static bool is_positioned(long nr)
 /* One piece at `done`; *want = bytes that were possible. */
 static long read_piece(struct native_frame *f, u64 done, u64 *want)
 {
-	s64 n = native_pin_prefix(f, f->a[1] + done, *want, true);
+	s64 n = native_pin_transfer(f, f->a[1] + done, *want, true);
 
 	if (n < 0)
 		return n;
@@ -91,11 +91,11 @@ static long write_piece(struct native_frame *f, u64 done, u64 want)
 
 		if (r) {
 			/* The host writes what can be read of it. */
-			n = native_pin_prefix(f, f->a[1] + done, want, false);
+			n = native_pin_transfer(f, f->a[1] + done, want, false);
 			f->h[1] = f->a[1] + done;
 		}
 	} else {
-		n = native_pin_prefix(f, f->a[1] + done, want, false);
+		n = native_pin_transfer(f, f->a[1] + done, want, false);
 	}
 	if (n < 0)
 		return n;

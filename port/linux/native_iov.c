@@ -52,7 +52,7 @@ static int pin_segment(struct native_frame *f, u64 addr, u64 len, unsigned flags
 		got = native_pin(f, addr, len, write);
 		got = got ? got : (s64)len;
 	} else {
-		got = native_pin_prefix(f, addr, len, write);
+		got = native_pin_transfer(f, addr, len, write);
 	}
 	if (got == -E2BIG)
 		return bounce_segment(f, addr, len, flags, v);
@@ -79,9 +79,10 @@ static int take_segment(struct native_frame *f, u64 addr, u64 len, unsigned flag
 	if (!(flags & IOV_WRITE) && len <= NATIVE_SMALL && f->used + len + 16 <= NATIVE_ARENA) {
 		void *p = native_alloc(f, len);
 
-		if (copy_from_user(p, addr, len))
-			return segment_failed(v, flags, -EFAULT);
-		r = add_segment(v, p, len, 0);
+		if (!copy_from_user(p, addr, len))
+			r = add_segment(v, p, len, 0);
+		else
+			r = pin_segment(f, addr, len, flags, v);
 	} else {
 		r = pin_segment(f, addr, len, flags, v);
 	}

@@ -86,15 +86,21 @@ long guest_get_mempolicy(const u64 a[6])
 {
 	u64 nodes = (a[4] & MPOL_F_MEMS_ALLOWED_) ? 1 : 0, words, i;
 	s32 mode = 0;
+	u8 byte;
 
-	if (a[4] & ~7ull)
+	if ((a[4] & ~7ull) || (a[1] && !a[2]))
+		return -EINVAL;
+	if ((a[4] & MPOL_F_MEMS_ALLOWED_) && (a[4] & (MPOL_F_NODE_ | MPOL_F_ADDR_)))
+		return -EINVAL;
+	if (!(a[4] & (MPOL_F_ADDR_ | MPOL_F_MEMS_ALLOWED_)) && a[3])
 		return -EINVAL;
 	if ((a[4] & MPOL_F_ADDR_) && !range_mapped(a[3] & PAGE_MASK, (a[3] & PAGE_MASK) + PAGE_SIZE))
 		return -EFAULT;
-	if (!(a[4] & MPOL_F_ADDR_) && a[3])
+	/* Whose node is asked: the page's, which is brought in for that; a task that interleaves there is none. */
+	if ((a[4] & 3) == MPOL_F_NODE_)
 		return -EINVAL;
-	if (a[1] && a[2] <= 1)
-		return -EINVAL;
+	if ((a[4] & MPOL_F_NODE_) && copy_from_user(&byte, a[3], 1))
+		return -EFAULT;
 	if (a[0] && copy_to_user(a[0], &mode, 4))
 		return -EFAULT;
 	words = a[1] ? MIN((a[2] - 1 + 63) / 64, MAX_NODES / 64) : 0;

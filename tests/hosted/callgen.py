@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Random memory system calls and accesses: the same streams natively and under Quire must print the same.
+
+tests/callgen/callgen.c makes the streams and prints one line per step.  A stream that differs is cut down to the steps
+it needs, and printed with its seed and how to replay it.
+
+Environment: QUIRE (the program), QUIRE_LONG=1 (a million calls instead of 50 000), QUIRE_SEED, QUIRE_CALLS.
+Usage: callgen.py [--quire PATH] [--program PATH] [--seed N] [--calls N] [--steps N] [--mode WORDS]... [--keep-going]
+       callgen.py --native ...           natively twice: the generator's own test
+The last line is 'N passed, N failed'.
+"""
+import argparse
+import concurrent.futures
+import os
+import re
+import signal
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LONG = bool(os.environ.get("QUIRE_LONG"))
+# How a stream runs: the program's words, and how many workers count steps.  "rss" needs folios of one page.
+MODES = ["one rss", "ring", "one ordinary", "race", "one", "threads", "ring rss", "ring ordinary", "one rss ordinary",
+         "threads rss", "threads ordinary", "race ordinary"]
+STEP = re.compile(r"^(?:p\d+ )?(\d+) ")
+
+
+class Runner:
+    """Runs one stream on either side, in a directory of its own."""
+
+    def __init__(self, options, top, name):
+        self.options, self.directory = options, os.path.join(top, name)
+        os.makedirs(self.directory, mode=0o777, exist_ok=True)
+        os.chmod(self.directory, 0o777)
+
+    def run(self, under_quire, seed, steps, mode, keep=None, verbose=False):
+        """(exit code, lines)"""
+        files = os.path.join(self.directory, "files")
+        shutil.rmtree(files, ignore_errors=True)
+        os.makedirs(files)
+        os.chmod(files, 0o777)
+        argv = [self.options.program, str(seed), str(steps), *mode.split(), f"dir={files}"]
+        if keep is not None:
+            path = os.path.join(self.directory, "keep")
+            with open(path, "w", encoding="ascii") as f:
+                f.write("".join("1" if i in keep else "0" for i in range(steps)))
+            os.chmod(path, 0o644)
+            argv.append(f"keep={path}")
+        if verbose:
+            argv.append("verbose")
+        if under_quire and not self.options.native:
+            argv = [self.options.quire, "run", "--memory", "1G", *(["--folio-max", "4K"] if "rss" in mode else []), "--", *argv]
+        with tempfile.TemporaryFile() as out:
+            process = subprocess.Popen(argv, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                       start_new_session=True, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
+            try:
+                code = process.wait(self.options.timeout)
+            except subprocess.TimeoutExpired:
+                code = "timeout"
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+            out.seek(0)
+            return code, out.read().decode("utf-8", "replace").splitlines()
+
+    def differs(self, seed, steps, mode, keep=None, verbose=False):
+        """None, or (where, native's line, quire's line)."""
+        native = self.run(False, seed, steps, mode, keep, verbose)
+        quire = self.run(True, seed, steps, mode, keep, verbose)
+        for i in range(max(len(native[1]), len(quire[1]))):
+            a = native[1][i] if i < len(native[1]) else f"(ended with {native[0]})"
+            b = quire[1][i] if i < len(quire[1]) else f"(ended with {quire[0]})"
+            if a != b:
+                return i, a, b
+        return None if native[0] == quire[0] else (len(native[1]), f"exit {native[0]}", f"exit {quire[0]}")
+
+
+def step_number(difference, steps):
+    for line in difference[1:]:
+        match = STEP.match(line)
+        if match:
+            return int(match.group(1))
+    return steps - 1
+
+
+def minimise(runner, seed, steps, mode, first, seconds):
+    """The steps a divergence needs: delta debugging on their numbers, for a bounded time."""
+    end = time.monotonic() + seconds
+    keep = list(range(min(first + 1, steps)))
+    if not runner.differs(seed, steps, mode, set(keep)):
+        keep = list(range(steps))
+    chunk = max(len(keep) // 2, 1)
+    while time.monotonic() < end:
+        at = 0
+        while at < len(keep) and time.monotonic() < end:
+            rest = keep[:at] + keep[at + chunk:]
+            if rest and runner.differs(seed, steps, mode, set(rest)):
+                keep = rest
+            else:
+                at += chunk
+        if chunk == 1:
+            break
+        chunk = max(chunk // 2, 1)
+    return keep
+
+
+def report(runner, seed, steps, mode, keep, print_lock):
+    difference = runner.differs(seed, steps, mode, set(keep), True) or runner.differs(seed, steps, mode, set(keep))
+    native = runner.run(False, seed, steps, mode, set(keep), True)[1]
+    quire = runner.run(True, seed, steps, mode, set(keep), True)[1]
+    with print_lock:
+        print(f"DIFFERS: seed {seed}, {steps} steps, {mode}: needs {len(keep)} steps: {','.join(map(str, keep))}")
+        if not difference:
+            print("  the shortened stream agrees now: timing")
+            return
+        start = difference[0]
+        while start > 0 and not STEP.match(native[min(start, len(native) - 1)]):
+            start -= 1
+        for line in native[:start][-200:]:
+            print("    " + line)
+        print("  native:\n" + "\n".join("    " + line for line in native[start:start + 24]))
+        print("  quire:\n" + "\n".join("    " + line for line in quire[start:start + 24]), flush=True)
+
+
+def calls_of(lines):
+    match = re.match(r"calls (\d+)$", lines[-1]) if lines else None
+    return int(match.group(1)) if match else 0
+
+
+def run_stream(options, top, index, print_lock):
+    """(calls made, whether it agreed)"""
+    mode = options.mode[index % len(options.mode)]
+    seed = options.seed + index
+    workers = 4 if "threads" in mode or "race" in mode else 1
+    steps = max(options.steps // workers, 1) if workers > 1 else options.steps
+    runner = Runner(options, top, str(index))
+    difference = runner.differs(seed, steps, mode)
+    if not difference:
+        calls = calls_of(runner.run(False, seed, steps, mode)[1])
+        shutil.rmtree(runner.directory, ignore_errors=True)
+        return calls, True
+    with print_lock:
+        print(f"differs: seed {seed}, {steps} steps, {mode}:\n    native {difference[1][:300]}\n    quire  {difference[2][:300]}",
+              flush=True)
+    if options.minimise:
+        keep = minimise(runner, seed, steps, mode, step_number(difference, steps), options.minimise)
+        report(runner, seed, steps, mode, keep, print_lock)
+    return 0, False
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quire", default=os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
+    parser.add_argument("--program")
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("QUIRE_SEED", "1")))
+    parser.add_argument("--calls", type=int, default=int(os.environ.get("QUIRE_CALLS", "1000000" if LONG else "50000")))
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--mode", action="append")
+    parser.add_argument("--native", action="store_true")
+    parser.add_argument("--keep-going", action="store_true")
+    parser.add_argument("--minimise", type=float, default=60, help="seconds to spend on shortening a stream; 0: do not")
+    parser.add_argument("--timeout", type=float, default=60)
+    parser.add_argument("-j", type=int, default=2)
+    options = parser.parse_args()
+    options.quire = os.path.abspath(options.quire)
+    options.program = os.path.abspath(options.program or os.path.join(os.path.dirname(options.quire), "tests", "callgen", "callgen"))
+    options.mode = options.mode or [m for m in MODES if os.geteuid() == 0 or "ordinary" not in m]
+    if os.uname().release.split(".")[:2] != ["6", "18"]:
+        print("skipped: the answers are those of Linux 6.18, this host runs another kernel")
+        print("0 passed, 0 failed")
+        return 0
+    calls, passed, failed, index = 0, 0, 0, 0
+    print_lock = threading.Lock()
+    with tempfile.TemporaryDirectory(prefix="quire-callgen-") as top:
+        os.chmod(top, 0o755)
+        with concurrent.futures.ThreadPoolExecutor(options.j) as pool:
+            pending = set()
+            while calls < options.calls or pending:
+                while calls + len(pending) * options.steps < options.calls and len(pending) < options.j and \
+                        (options.keep_going or not failed):
+                    pending.add(pool.submit(run_stream, options, top, index, print_lock))
+                    index += 1
+                if not pending:
+                    break
+                done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+                for job in done:
+                    made, good = job.result()
+                    calls += made or options.steps
+                    passed, failed = passed + good, failed + (not good)
+    print(f"{calls} calls in {passed + failed} streams, {failed} of them differ")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
