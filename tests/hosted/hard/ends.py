@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""The end of machines, whatever way: the supervisor is SIGKILLed while guests spin, sleep, are stopped, fork; the first program
+ends; SIGTERM.  Within a second no guest is left, and nothing else either.  And what a machine costs to boot.
+
+ends.py QUIRE TAGGED_GUEST       (rounds: 8; 100 with QUIRE_LONG=1)
+"""
+import glob
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+ROUNDS = 100 if os.environ.get("QUIRE_LONG") else 8
+SEED = int(os.environ.get("QUIRE_SEED", "1"))
+QUIRE, TAGGED = sys.argv[1:3]
+
+FORKS = "while :; do (:) & (:) & wait; done"
+STOPPED = "sleep 1000 & kill -STOP $!; bash -c 'kill -STOP $$' & sleep 1000"
+GUESTS = {
+    "spinning": ["bash", "-c", "while :; do :; done & while :; do :; done"],
+    "asleep": ["bash", "-c", "sleep 1000 & sleep 1000 & cat /dev/zero >/dev/null & read x </dev/zero & wait"],
+    "stopped": ["bash", "-c", STOPPED],
+    "forking": ["bash", "-c", f"{FORKS} & {FORKS} & {FORKS}"],
+    "a bit of everything": [TAGGED, "60"],
+    "own session": ["setsid", "bash", "-c", "trap '' TERM HUP INT; setsid sleep 1000 & while :; do sleep 1000; done"],
+}
+
+
+def fail(text):
+    print(f"FAILED: {text} (seed {SEED})")
+    sys.exit(1)
+
+
+def stat(pid):
+    """(state, parent) or None."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return fields[0], int(fields[1])
+    except OSError:
+        return None
+
+
+def marked(mark):
+    """Living processes of this round: a guest's memory is not the host's, so they are known by a descriptor they inherit."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*"):
+        pid = int(path[6:])
+        if pid == os.getpid():
+            continue
+        try:
+            if any(os.readlink(f) == mark for f in glob.glob(f"{path}/fd/*")):
+                s = stat(pid)
+                if s and s[0] not in "ZX":
+                    found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+def leftovers():
+    return {p for p in glob.glob("/dev/shm/*quire*") + glob.glob("/tmp/quire*") + glob.glob("/run/quire*")}
+
+
+def holders():
+    """Processes that hold a memfd of a machine, or have one mapped."""
+    found = set()
+    for path in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if os.readlink(path).startswith("/memfd:quire"):
+                found.add(int(path.split("/")[2]))
+        except OSError:
+            pass
+    return found
+
+
+def one_end(kind, how, mark_file):
+    """Starts a machine, ends it, and waits until nobody is left.  Seconds."""
+    mark = os.path.realpath(mark_file.name)
+    process = subprocess.Popen([QUIRE, "run", "--memory", "128M", "--", *GUESTS[kind]], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[mark_file.fileno()])
+    time.sleep(0.15 + random.random() * 0.15)
+    guests = marked(mark)
+    if len(guests) < 3:
+        fail(f"{kind}: only {guests} run")
+    if how == "KILL":
+        process.kill()
+    else:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+        for pid in guests:  # the first program may ignore SIGTERM: then it is ended as well
+            if stat(pid) and stat(pid)[1] == process.pid:
+                os.kill(pid, signal.SIGKILL)
+    start = time.monotonic()
+    while True:
+        left = marked(mark)
+        seconds = time.monotonic() - start
+        if not left:
+            break
+        if seconds > 1.0:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            fail(f"{kind}, {how}: {[(p, stat(p)) for p in left]} of {guests} live on after a second")
+    process.wait()
+    return seconds
+
+
+def ends(how):
+    worst = 0.0
+    for round_number in range(ROUNDS):
+        for kind in GUESTS:
+            with open(f"/tmp/hard-ends-{os.getpid()}-{round_number}-{how}", "w", encoding="ascii") as mark:
+                try:
+                    worst = max(worst, one_end(kind, how, mark))
+                finally:
+                    os.unlink(mark.name)
+    return worst
+
+
+def boot_times():
+    """Median milliseconds of `quire run true` by size."""
+    times = {}
+    for memory in ("64M", "1G", "16G", "256G"):
+        samples = []
+        for _ in range(15):
+            start = time.perf_counter()
+            code = subprocess.run([QUIRE, "run", "--memory", memory, "--", "true"], stdin=subprocess.DEVNULL,
+                                  check=False).returncode
+            samples.append((time.perf_counter() - start) * 1000)
+            if code:
+                fail(f"quire run --memory {memory} true: {code}")
+        samples.sort()
+        times[memory] = (samples[0], samples[len(samples) // 2])
+    return times
+
+
+def main():
+    random.seed(SEED)
+    before = leftovers()
+    for how in ("KILL", "TERM"):
+        print(f"{how}: {ROUNDS} rounds of {len(GUESTS)} kinds of guests, none left after {ends(how):.2f} s at worst", flush=True)
+    if leftovers() - before:
+        fail(f"left behind: {leftovers() - before}")
+    times = boot_times()
+    print("boot and end, `quire run true`, ms (best, median): " +
+          ", ".join(f"{m}: {b:.1f}, {med:.1f}" for m, (b, med) in times.items()))
+    if times["256G"][0] > 2 * times["64M"][0] + 5:
+        fail("booting takes longer with more memory")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
