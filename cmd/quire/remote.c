@@ -14,10 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define DUMP_WIDTH 16u
 #define DEVMEM_READ_DEFAULT 16u
+#define LIST_PATIENCE_S 3 /* one machine that is stopped must not hide the others */
 
 /* ---- talking ---- */
 
@@ -84,16 +86,24 @@ static int converse(const char *command, int fd, struct control_request *r, data
 	ssize_t n;
 
 	r->version = CONTROL_VERSION;
-	n = send(fd, r, sizeof(*r), MSG_NOSIGNAL);
+	n = send(fd, r, sizeof(*r), MSG_NOSIGNAL); /* it may have refused us and gone: then its reason waits to be read */
+	if (n < 0 && errno == EPIPE)
+		n = 0;
 	p.kind = CONTROL_DATA;
 	while (n >= 0 && p.kind == CONTROL_DATA) {
 		do
 			n = recv(fd, &p, sizeof(p), 0);
 		while (n < 0 && errno == EINTR);
+		if (n < 0)
+			break;
 		if (n < (ssize_t)CONTROL_HEAD || p.size > (size_t)n - CONTROL_HEAD || p.version != CONTROL_VERSION)
-			n = -1;
+			n = -1, errno = EPROTO;
 		else if (p.kind == CONTROL_DATA)
 			fn(p.data, p.size, arg);
+	}
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		close(fd);
+		return complain(command, "the machine does not answer (is its supervisor stopped?)");
 	}
 	close(fd);
 	if (n < 0 || p.kind != CONTROL_END)
@@ -198,9 +208,11 @@ static void keep_info(const char *data, size_t n, void *arg)
 static void list_machine(const char *name, int fd, void *arg)
 {
 	struct control_request r = { .op = CONTROL_INFO };
+	struct timeval patience = { .tv_sec = LIST_PATIENCE_S };
 	struct control_info i = { 0 };
 
-	if (converse("ps", fd, &r, keep_info, &i) == 0)
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (converse(name, fd, &r, keep_info, &i) == 0)
 		printf("%-20s %7d %10llu %10llu %10u\n", name, i.pid, (unsigned long long)i.memory >> 10,
 		       (unsigned long long)i.used >> 10, i.processes);
 }

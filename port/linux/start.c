@@ -12,6 +12,8 @@
 #include "x86_64/regs.h"
 #include <linux/fcntl.h>
 
+#define RLIMIT_NOFILE 7
+
 static struct guest_boot boot; /* a copy: the caller's memory goes away */
 static struct exec_strings boot_strings;
 static char boot_path[PATH_SIZE];
@@ -131,6 +133,27 @@ static void adopt_task(struct ctx *c)
 	c->task = task;
 }
 
+/* The kernel's descriptor may lie above the soft limit (RLIMIT_NOFILE): what is open stays open, also across fork. */
+static void keep_ram_fd(void)
+{
+	struct { u64 cur, max; } limit, wide;
+	long ret;
+
+	host_call(__NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit);
+	wide = limit;
+	if (wide.cur <= KERNEL_FD)
+		wide.cur = KERNEL_FD + 1;
+	if (wide.max < wide.cur)
+		wide.max = wide.cur; /* for root */
+	ret = host_call(__NR_prlimit64, 0, RLIMIT_NOFILE, &wide, NULL);
+	if (ret >= 0)
+		ret = host_call(__NR_dup3, boot.ram_fd, KERNEL_FD, 0);
+	if (ret < 0)
+		fail(-EMFILE);
+	host_call(__NR_close, boot.ram_fd);
+	host_call(__NR_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL);
+}
+
 static void second_half(void *arg)
 {
 	struct kthread *k = arg;
@@ -158,8 +181,7 @@ static void second_half(void *arg)
 		newborn_push(c);
 		doorbell_ring();
 	}
-	host_call(__NR_dup3, boot.ram_fd, KERNEL_FD, 0);
-	host_call(__NR_close, boot.ram_fd);
+	keep_ram_fd();
 	ret = exec_prepare(&boot_strings, AT_FDCWD, boot_path, 0);
 	host_call(__NR_munmap, boot_strings.base, 160ull << 20);
 	if (ret) {

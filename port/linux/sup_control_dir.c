@@ -20,11 +20,13 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define TRIES 100
 #define BACKLOG 64
+#define PATIENCE_S 20
 
 /* The n-th directory where this user's machines may be; false past the last. */
 static bool directory_path(unsigned n, char path[PATH_MAX])
@@ -93,8 +95,12 @@ static void socket_address(struct sockaddr_un *a, int dir, const char *name)
 static int connect_in(int dir, const char *name)
 {
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct timeval patience = { .tv_sec = PATIENCE_S };
 	struct sockaddr_un a;
 
+	/* A supervisor that was stopped (^Z) answers nobody. */
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	socket_address(&a, dir, name);
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof(a))) {
 		int error = errno;

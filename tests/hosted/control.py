@@ -551,8 +551,69 @@ def temporary_directory():
     expect(not os.path.exists(os.path.join(path, name)), "the socket is left")
 
 
+def other_users():
+    """Another user's machine: root may look but not join; a third user sees nothing of it; that user's own commands work."""
+    if os.geteuid():
+        print("skipped: other_users needs root", flush=True)
+        return
+    directory = tempfile.mkdtemp(prefix="quire-diff-user-")
+    try:
+        os.chmod(directory, 0o755)
+        program = shutil.copy(QUIRE, directory)
+        env = {k: v for k, v in ENVIRONMENT.items() if k != "XDG_RUNTIME_DIR"}
+
+        def as_user(uid, *arguments):
+            command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", program, *arguments]
+            return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                    text=True, cwd="/")
+
+        def ended(uid, *arguments):
+            process = as_user(uid, *arguments)
+            out, errors = process.communicate(timeout=30)
+            return process.returncode, out, errors
+        name = f"users-{os.getpid()}"
+        process = as_user(65534, "run", "--memory", "64M", "--name", name, "--keep", "--", "sleep", "1000")
+        try:
+            expect(eventually(lambda: ended(65534, "ps", name)[1].count("sleep") == 1), "the owner's own ps")
+            expect(ended(65534, "exec", name, "--", "id", "-u")[:2] == (0, "65534\n"), "the owner's own exec")
+            code, _, errors = ended(65533, "ps", name)
+            expect(code == 125 and f"no machine named '{name}'" in errors, f"a third user: {code} {errors!r}")
+            expect("sleep" in good("ps", name) and name in good("ps"), "root cannot look")
+            refused("exec", name, "--", "true", says="belongs to user 65534")
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+        expect(not os.path.exists(f"/tmp/quire-65534/{name}"), "the socket is left")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def low_limits():
+    """A soft limit on descriptors below the kernel's own one bites neither the first program nor one that joins."""
+    with machine("limits", "sleep", "1000"):
+        for command in ("run --", "exec limits --"):
+            done = subprocess.run(["bash", "-c", f"ulimit -S -n 64; exec {QUIRE} {command} sh -c 'ulimit -n; ulimit -n | cat; ls /proc/self/fd'"],
+                                  capture_output=True, text=True, env=ENVIRONMENT, timeout=30, check=False)
+            expect(done.returncode == 0 and done.stdout.split()[:2] == ["64", "64"], f"{command}: {done}")
+
+
+def stopped_supervisor():
+    """A supervisor that was stopped keeps no command waiting for ever, and goes on afterwards."""
+    with machine("stopped", "sleep", "1000") as process:
+        process.send_signal(signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            code, out, errors = quire("ps")
+            expect(code == 0 and "stopped" not in out and "does not answer" in errors, f"{code} {out!r} {errors!r}")
+            expect(time.monotonic() - start < 15, "it waits too long")
+        finally:
+            process.send_signal(signal.SIGCONT)
+        expect("sleep" in good("ps", "stopped"), "it does not go on")
+
+
 TESTS = [listing, keeping, files, joining, forwarding, terminal, experiment, bad_arguments, other_build, rude_clients,
-         killed_clients, many_at_once, machine_ends, out_of_memory, temporary_directory]
+         killed_clients, many_at_once, machine_ends, out_of_memory, temporary_directory, other_users,
+         low_limits, stopped_supervisor]
 
 
 def main():
