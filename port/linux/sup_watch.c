@@ -9,10 +9,31 @@
 #include "sup_internal.h"
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+/* A process that died before its first step here has not said so in the context table. */
+static bool is_zombie(s32 pid)
+{
+	char path[32], text[512], *state;
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	if (n <= 0)
+		return true;
+	text[n] = 0;
+	state = strrchr(text, ')');
+	return state && (state[2] == 'Z' || state[2] == 'X');
+}
 
 static unsigned kill_round(const struct kernel_exports *k)
 {
@@ -24,7 +45,7 @@ static unsigned kill_round(const struct kernel_exports *k)
 		if (!pid || pid == last)
 			continue;
 		last = pid;
-		if (!kill(pid, SIGKILL))
+		if (!kill(pid, SIGKILL) && !is_zombie(pid))
 			n++;
 	}
 	return n;
