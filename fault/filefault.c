@@ -92,24 +92,41 @@ static u64 around_pages(const struct vm_fault *vmf)
 	return cfg->fault_around_pages ? cfg->fault_around_pages : FAULT_AROUND_PAGES;
 }
 
-static enum vm_fault_reason do_read_fault(struct vm_fault *vmf)
+/* Maps what is cached around the address.  Returns how many entries were made.  Under q->lock. */
+static u32 map_around(struct vm_fault *vmf)
 {
 	struct address_space *m = vmf->vma->vm_file->mapping;
-	enum vm_fault_reason r;
+	u64 i, last, limit = mapping_page_limit(m);
 	struct folio *folio;
-	u64 i, last;
 	u32 mapped = 0;
 
-	FAULT_TRACE(vmf->q, "do_read_fault");
-	if (!find_folio(vmf, &r))
-		return r;
 	FAULT_TRACE(vmf->q, "filemap_map_pages");
 	around_window(vmf, around_pages(vmf), &i, &last);
-	last = MIN(last, mapping_page_limit(m) - 1);
+	if (i >= limit)
+		return 0;
+	last = MIN(last, limit - 1);
 	while ((folio = radix_next(&m->i_pages, &i, last))) {
 		mapped += map_folio_pages(vmf, folio, i, last, false);
 		i = folio->f.index + folio_nr_pages(folio);
 	}
+	return mapped;
+}
+
+static enum vm_fault_reason do_read_fault(struct vm_fault *vmf)
+{
+	enum vm_fault_reason r;
+	u32 mapped;
+
+	FAULT_TRACE(vmf->q, "do_read_fault");
+	if (!find_folio(vmf, &r)) {
+		if (r == VM_FAULT_SIGBUS) { /* as Linux: the neighbours are mapped before the page is missed */
+			spin_lock(&vmf->q->lock);
+			map_around(vmf);
+			spin_unlock(&vmf->q->lock);
+		}
+		return r;
+	}
+	mapped = map_around(vmf);
 	count_vm_events(vmf->q, QFAULT_AROUND, mapped - 1);
 	spin_unlock(&vmf->q->lock);
 	return VM_FAULT_DONE;

@@ -104,7 +104,6 @@ int expand_stack(struct mm_struct *mm, u64 addr)
 {
 	struct vm_area_struct *vma;
 	int err = 0;
-	bool locked = false;
 
 	addr &= PAGE_MASK;
 	mmap_write_begin(mm);
@@ -117,14 +116,11 @@ int expand_stack(struct mm_struct *mm, u64 addr)
 		u64 grow = (vma_start(vma) - addr) >> PAGE_SHIFT;
 
 		vm_stat_account(mm, vma->vm_flags, (s64)grow);
-		locked = vma->vm_flags & VM_LOCKED;
-		if (locked)
+		if (vma->vm_flags & VM_LOCKED)
 			mm->locked_vm += grow;
 		vma_prepare_anon(vma);
 		vma_set_range(mm, vma, addr, vma_end(vma));
 	}
 	mmap_write_end(mm);
-	if (locked)
-		populate(mm, addr, addr + PAGE_SIZE, false);
 	return err;
 }

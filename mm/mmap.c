@@ -231,15 +231,16 @@ int mmap_region(struct mmu_gather *tlb, struct vma_proto *p)
 	int err;
 
 	count_range(mm, p->start, p->end, &old_pages, &old_charged);
-	if (split_would_fail(mm, p->start, p->end) || !may_expand_vm(mm, p->vm_flags, pages - old_pages))
+	/* Linux splits before it looks at the limits, and leaves it so. */
+	if (old_pages ? split_ends(mm, p->start, p->end) : 0)
+		return -ENOMEM;
+	if (!may_expand_vm(mm, p->vm_flags, pages - old_pages))
 		return -ENOMEM;
 	err = charge_new(mm, p, pages, old_charged);
 	if (err)
 		return err;
-	if (old_pages) {
-		split_ends(mm, p->start, p->end);
+	if (old_pages)
 		unmap_region(tlb, p->start, p->end);
-	}
 	account_new(mm, vma_create(mm, p), pages);
 	return 0;
 }

@@ -323,6 +323,7 @@ static long expand_in_place(struct remap *r)
 	u64 flags = vma->vm_flags, pages = delta_pages(r);
 	struct vma_proto p = vma_proto_of(vma, vma_end(vma), vma_end(vma) + (pages << PAGE_SHIFT), flags);
 
+	p.anon_forked = false; /* the extension itself shares nothing: Linux lets it reach the next mapping */
 	if ((flags & VM_ACCOUNT) && vm_enough_memory(mm, pages) != 0)
 		return -ENOMEM;
 	if (!vma_merge_new(mm, &p)) {

@@ -297,14 +297,14 @@ static bool can_merge_right(const struct vm_area_struct *next, const struct vma_
 	return p->pgoff + pages == next->vm_pgoff;
 }
 
-/* Both fit the middle; do they fit each other? */
+/* Both fit the middle; do they fit each other?  (Whether pages are shared with a parent was asked for the middle.) */
 static bool neighbours_compatible(const struct vm_area_struct *prev, const struct vm_area_struct *next)
 {
-	struct vma_proto p = vma_proto_of(next, vma_start(next), vma_end(next), next->vm_flags);
 	u64 gap = (vma_start(next) - vma_end(prev)) >> PAGE_SHIFT;
 
-	return anon_compatible(prev, &p) &&
-	       (!prev->anon || !next->anon || prev->anon_pgoff + vma_pages(prev) + gap == next->anon_pgoff);
+	if (!prev->anon || !next->anon)
+		return true;
+	return prev->anon_id == next->anon_id && prev->anon_pgoff + vma_pages(prev) + gap == next->anon_pgoff;
 }
 
 /* vma takes over the sticky flags, and if it has none the anonymous identity, of a mapping that it swallows. */
