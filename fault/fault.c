@@ -57,8 +57,9 @@ bool fault_access_allowed(u32 flags, u64 vm_flags)
 	}
 	if (flags & FAULT_FLAG_INSTRUCTION)
 		return vm_flags & VM_EXEC;
-	/* What may be written or executed may be read: no port of ours has execute-only memory. */
-	if (vm_flags & VM_ACCESS_FLAGS)
+	/* What may be written or executed may be read: no port of ours has execute-only memory.  But Linux's
+	 * get_user_pages() goes by the flags. */
+	if (vm_flags & (flags & FAULT_FLAG_REMOTE ? VM_READ : VM_ACCESS_FLAGS))
 		return true;
 	return (flags & FAULT_FLAG_FORCE) && (vm_flags & VM_MAYREAD);
 }

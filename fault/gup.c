@@ -155,7 +155,7 @@ static long copy_page_part(struct mm_struct *mm, u64 addr, u8 *buf, size_t n, u3
 
 long access_process_vm_flags(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write, u32 flags)
 {
-	u32 ff = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0) | (flags & ACCESS_FORCE ? FAULT_FLAG_FORCE : 0);
+	u32 ff = (flags & ACCESS_OWN ? 0 : FAULT_FLAG_REMOTE) | (write ? FAULT_FLAG_WRITE : 0) | (flags & ACCESS_FORCE ? FAULT_FLAG_FORCE : 0);
 	size_t done = 0;
 	long r = 1;
 
@@ -257,7 +257,9 @@ static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, enum populat
 	if (vma && vma_start(vma) < end) {
 		bool private = (vma->vm_flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
 		bool write = mode == POPULATE_WRITE || (mode == POPULATE_PRIVATE && private);
-		u32 want = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0);
+		/* Whatever is accessible at all is populated (populate_vma_page_range() forces it). */
+		u32 want = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0) |
+			   (mode == POPULATE_PRIVATE && (vma->vm_flags & VM_ACCESS_FLAGS) ? FAULT_FLAG_FORCE : 0);
 		u64 from = MAX(*addr, vma_start(vma)), to = MIN(end, vma_end(vma));
 
 		more = true;

@@ -17,6 +17,7 @@ struct user_iovec {
 /* A place in an array of ranges of one mm. */
 struct cursor {
 	struct mm_struct *mm;
+	u32 flags;  /* ACCESS_* */
 	const struct user_iovec *iov;
 	u64 n, at;  /* entries; bytes into iov[0] */
 };
@@ -49,7 +50,7 @@ static struct user_iovec *fetch_iov(struct task *t, u64 vec, u64 n, u64 *total)
 	iov = kmalloc(t->q, bytes, GFP_KERNEL);
 	if (!iov)
 		return ERR_PTR(-ENOMEM);
-	if (access_process_vm(t->mm, vec, iov, bytes, false) != (long)bytes) {
+	if (access_process_vm_flags(t->mm, vec, iov, bytes, false, ACCESS_OWN) != (long)bytes) {
 		kfree(t->q, iov);
 		return ERR_PTR(-EFAULT);
 	}
@@ -66,11 +67,11 @@ static struct user_iovec *fetch_iov(struct task *t, u64 vec, u64 n, u64 *total)
 /* One piece between equal amounts of both; bytes moved, short or negative at a bad address. */
 static long copy_piece(struct cursor *from, struct cursor *to, void *buf, size_t n)
 {
-	long got = access_process_vm(from->mm, from->iov->base + from->at, buf, n, false);
+	long got = access_process_vm_flags(from->mm, from->iov->base + from->at, buf, n, false, from->flags);
 
 	if (got <= 0)
 		return -EFAULT;
-	got = access_process_vm(to->mm, to->iov->base + to->at, buf, (size_t)got, true);
+	got = access_process_vm_flags(to->mm, to->iov->base + to->at, buf, (size_t)got, true, to->flags);
 	return got <= 0 ? -EFAULT : got;
 }
 
@@ -104,6 +105,7 @@ static long transfer(struct task *t, struct mm_struct *remote, const struct curs
 	if (!buf)
 		return -ENOMEM;
 	l.mm = t->mm;
+	l.flags = ACCESS_OWN;
 	r.mm = remote;
 	ret = write ? copy_all(&l, &r, buf) : copy_all(&r, &l, buf);
 	kfree(t->q, buf);

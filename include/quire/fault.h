@@ -52,6 +52,7 @@ enum fault_result do_mem_abort(struct mm_struct *mm, u64 far, u32 esr, struct fa
  * short at the first page that cannot be had (-EFAULT if none).  Under no lock. */
 long access_process_vm(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write);
 /* As FOLL_FORCE: writes to private read-only pages copy them first (ptrace, exec's stack set-up). */
+#define ACCESS_OWN 1   /* the task's own access: what the hardware allows */
 #define ACCESS_FORCE 2
 long access_process_vm_flags(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write, u32 flags);
 /* Makes [start, end) resident as MAP_POPULATE does.  0 or negative errno (first failure). */

@@ -50,6 +50,10 @@ struct guest_abi;
 #define VM_HUGEPAGE 0x20000000ul
 #define VM_NOHUGEPAGE 0x40000000ul
 #define VM_MERGEABLE 0x80000000ul
+/* The memory policy (mm/policy.c): mode, its flags and whether it names node 0; 0 = default.  In vm_flags, so that VMAs with
+ * different policies stay apart as on Linux. */
+#define VM_POLICY_SHIFT 48
+#define VM_POLICY_MASK (0x7ful << VM_POLICY_SHIFT)
 #define VM_DROPPABLE (1ul << 40)
 
 /* One mapped range.  All fields: mm->lock (writers also mm->mmap_lock). */
@@ -172,6 +176,8 @@ long do_brk(struct mm_struct *mm, u64 brk);                 /* returns the new (
 long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot);          /* mm/mprotect.c */
 long do_mremap(struct mm_struct *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr); /* mm/mremap.c */
 long do_madvise(struct mm_struct *mm, u64 addr, u64 len, int advice);         /* mm/madvise.c */
+long do_mbind(struct mm_struct *mm, u64 start, u64 len, u32 policy);             /* mm/policy.c; 7 bits, 0 = default */
+long vma_policy(struct mm_struct *mm, u64 addr);                                 /* mm/policy.c; or -EFAULT */
 long do_mlock(struct mm_struct *mm, u64 addr, u64 len, int flags);            /* mm/mlock.c; MLOCK_ONFAULT */
 long do_munlock(struct mm_struct *mm, u64 addr, u64 len);
 long do_mlockall(struct mm_struct *mm, int flags);

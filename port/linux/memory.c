@@ -52,7 +52,7 @@ void rlimits_apply(struct mm_struct *mm)
 	mm->rlim_data = virtual_rlimit[RLIMIT_DATA_].cur;
 	mm->rlim_stack = virtual_rlimit[RLIMIT_STACK_].cur;
 	mm->rlim_memlock = virtual_rlimit[RLIMIT_MEMLOCK_].cur;
-	mm->cap_ipc_lock = host_call(__NR_geteuid) == 0;
+	mm->cap_ipc_lock = mm->cap_sys_rawio = host_call(__NR_geteuid) == 0;
 	spin_unlock(&mm->lock);
 }
 

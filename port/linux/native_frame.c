@@ -122,6 +122,12 @@ s64 native_pin_transfer(struct native_frame *f, u64 addr, u64 len, bool write)
 	s64 n = native_pin_prefix(f, addr, len, write);
 	u64 next = addr + (n < 0 ? 0 : (u64)n);
 
+	/* Halving stops short of the last whole page now and then. */
+	while (n > 0 && n < (s64)len && next < GUEST_END && !native_pin(f, next, MIN(PAGE_SIZE, addr + len - next), write)) {
+		n = (s64)MIN((u64)n + PAGE_SIZE, len);
+		next = addr + (u64)n;
+	}
+
 	if (n == (s64)len || (n < 0 && n != -EFAULT))
 		return n;
 	/* Never an address of the machine's own; the gap below the anchors is mapped to nobody. */

@@ -8,6 +8,7 @@
 #define MPOL_MODES 7u           /* MPOL_DEFAULT .. MPOL_WEIGHTED_INTERLEAVE */
 #define MPOL_MODE_FLAGS 0xe000u
 #define MPOL_DEFAULT_ 0u
+#define MPOL_PREFERRED_ 1u
 #define MPOL_LOCAL_ 4u
 #define MPOL_F_NODE_ 1u
 #define MPOL_F_ADDR_ 2u
@@ -45,26 +46,25 @@ static long check_policy(u64 mode, u64 mask, u64 maxnode)
 	if (kind == MPOL_LOCAL_)
 		return nodes ? -EINVAL : 0;
 	if (!nodes)
-		return kind == 1 /* MPOL_PREFERRED: local */ ? 0 : -EINVAL;
+		return kind == MPOL_PREFERRED_ ? 0 : -EINVAL;
 	return nodes & 1 ? 0 : -EINVAL;
 }
 
-static bool range_mapped(u64 start, u64 end)
+/* Seven bits: mode, mode flags (shifted down), whether node 0 is named.  MPOL_PREFERRED of nothing is MPOL_LOCAL. */
+static u32 encode_policy(u64 mode, u64 nodes)
 {
-	struct mm_struct *mm = kproc.mm;
-	struct vm_area_struct *vma;
-	u64 at = start;
+	u32 kind = mode & 7;
 
-	spin_lock(&mm->lock);
-	for (vma = find_vma(mm, at); vma && at < end && vma_start(vma) <= at; vma = vma_next(mm, vma))
-		at = vma_end(vma);
-	spin_unlock(&mm->lock);
-	return at >= end;
+	if (kind == MPOL_PREFERRED_ && !(nodes & 1))
+		kind = MPOL_LOCAL_;
+	if (kind == MPOL_DEFAULT_)
+		return 0;
+	return kind | (u32)(mode & MPOL_MODE_FLAGS) >> 10 | (nodes & 1 ? 0x40 : 0);
 }
 
 long guest_mbind(const u64 a[6])
 {
-	u64 len = PAGE_ALIGN(a[1]);
+	u64 len = PAGE_ALIGN(a[1]), nodes;
 	long ret;
 
 	if ((a[0] & ~PAGE_MASK) || (a[5] & ~7ull))
@@ -72,9 +72,11 @@ long guest_mbind(const u64 a[6])
 	if (a[0] + len < a[0])
 		return -EINVAL;
 	ret = check_policy(a[2], a[3], a[4]);
+	if (!ret)
+		ret = read_nodes(a[3], a[4], &nodes);
 	if (ret || !len)
 		return ret;
-	return range_mapped(a[0], a[0] + len) ? 0 : -EFAULT;
+	return do_mbind(kproc.mm, a[0], len, encode_policy(a[2], nodes));
 }
 
 long guest_set_mempolicy(const u64 a[6])
@@ -85,6 +87,7 @@ long guest_set_mempolicy(const u64 a[6])
 long guest_get_mempolicy(const u64 a[6])
 {
 	u64 nodes = (a[4] & MPOL_F_MEMS_ALLOWED_) ? 1 : 0, words, i;
+	long policy = 0;
 	s32 mode = 0;
 	u8 byte;
 
@@ -94,13 +97,18 @@ long guest_get_mempolicy(const u64 a[6])
 		return -EINVAL;
 	if (!(a[4] & (MPOL_F_ADDR_ | MPOL_F_MEMS_ALLOWED_)) && a[3])
 		return -EINVAL;
-	if ((a[4] & MPOL_F_ADDR_) && !range_mapped(a[3] & PAGE_MASK, (a[3] & PAGE_MASK) + PAGE_SIZE))
-		return -EFAULT;
+	if (a[4] & MPOL_F_ADDR_)
+		policy = vma_policy(kproc.mm, a[3]);
+	if (policy < 0)
+		return policy;
 	/* Whose node is asked: the page's, which is brought in for that; a task that interleaves there is none. */
 	if ((a[4] & 3) == MPOL_F_NODE_)
 		return -EINVAL;
 	if ((a[4] & MPOL_F_NODE_) && copy_from_user(&byte, a[3], 1))
 		return -EFAULT;
+	if (!(a[4] & MPOL_F_NODE_))
+		mode = (s32)((policy & 7) | (policy & 0x38) << 10);
+	nodes |= (u64)policy >> 6;
 	if (a[0] && copy_to_user(a[0], &mode, 4))
 		return -EFAULT;
 	words = a[1] ? MIN((a[2] - 1 + 63) / 64, MAX_NODES / 64) : 0;

@@ -31,6 +31,7 @@ typedef int64_t s64;
 #define WINDOW_TAIL 64u             /* a mapping that starts in the window may reach this many pages beyond */
 #define HEAP_TOKEN 0x600000000000ull
 #define HEAP_PAGES 48u
+#define BUFFER_TOKEN 0x6f0000000000ull /* the worker's own buffer */
 #define FILE_PAGES 24u
 #define MEMLOCK_PAGES 20u
 #define MAX_SLOTS 4u                /* processes of a ring */
@@ -101,6 +102,6 @@ void catch_faults(void);
 u64 hash_window(void);
 /* views.c */
 void say_views(u32 i);
-bool range_on_disk(u64 start, u64 len);
+bool range_has(u64 start, u64 len, const char *kinds); /* mappings of these kinds, as in views.c */
 u64 status_pages(const char *field);
 #endif

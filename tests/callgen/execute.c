@@ -78,6 +78,8 @@ static u64 real(u64 token)
 {
 	if (token >= HEAP_TOKEN && token < HEAP_TOKEN + 0x100000000ull)
 		return token - HEAP_TOKEN + heap_start;
+	if (token == BUFFER_TOKEN)
+		return (u64)buffers[me->index];
 	return token;
 }
 
@@ -271,7 +273,7 @@ static void do_mincore(const struct step *s)
 	}
 	ret = raw(SYS_mincore, a, s->b, (u64)vec, 0, 0, 0);
 	say_result(ret);
-	if (ret || !opt.rss || range_on_disk(a, PAGE_UP(s->b)))
+	if (ret || !opt.rss || range_has(a, PAGE_UP(s->b), "d"))
 		return;
 	for (u64 i = 0; i < PAGE_UP(s->b) / PAGE; i++)
 		bits |= (u64)(vec[i] & 1) << i;
@@ -378,7 +380,8 @@ static void do_policy(const struct step *s)
 		mask[0] = 0;
 		ret = raw(SYS_get_mempolicy, (u64)&mode, (u64)mask, 512, s->c & 2 ? real(s->a) : 0, s->c, 0);
 		say_result(ret);
-		if (!ret)
+		/* Shared memory objects have policies of their own, which a machine does not keep. */
+		if (!ret && !((s->c & 2) && range_has(real(s->a) & ~(PAGE - 1), PAGE, "mvz")))
 			say(" mode %d mask %lx", mode, mask[0]);
 		break;
 	default:

@@ -46,7 +46,7 @@ static u64 any_addr(void)
 	u64 a = any_page();
 
 	if (chance(1))
-		return PICK(0, PAGE, 0x7ffffffff000, 0x800000000000, ~0ull & ~(PAGE - 1), 1ull << 63);
+		return PICK(0, 0, 0x7ffffffff000, 0x800000000000, ~0ull & ~(PAGE - 1), 1ull << 63);
 	return chance(2) ? a + 1 + below(PAGE - 1) : a;
 }
 
@@ -129,7 +129,7 @@ static void gen_access(struct step *s)
 	s->c = rng() & 0xff;
 	s->d = PICK(1, 1, 4, 8, 8); /* width */
 	if (chance(1) && s->op == OP_LOAD)
-		s->a = PICK(0, 8, 1ull << 63, 0x800000000000, 0x7ffffffff000, 0xffff800000000000);
+		s->a = PICK(0, 8, 1ull << 63, 0x800000000000, 0xffff800000000000);
 	if (s->op == OP_EXEC)
 		s->a &= ~(PAGE - 1);
 }
@@ -140,6 +140,9 @@ static void gen_file(struct step *s)
 			      OP_SEAL);
 	s->file = chance(90) ? (u32)PICK(F_MEM, F_MEM, F_DISK, F_SEALED) : (u32)PICK(F_MEM_RO, F_DISK_RO, F_DISK_WO, F_ZERO, F_DIR, F_PATH);
 	s->a = any_page() + (chance(50) ? below(PAGE) : 0);
+	/* A machine makes buffers resident before the host looks at the call. */
+	if (opt.rss)
+		s->a = BUFFER_TOKEN;
 	s->b = some_len();
 	s->c = below(FILE_PAGES + 2) * PAGE + (chance(50) ? below(PAGE) : 0);
 	s->d = rng() & 0xff;
@@ -152,7 +155,7 @@ static void gen_file(struct step *s)
 	}
 	if (s->op == OP_SEAL) {
 		s->file = F_SEALED;
-		s->c = chance(70) ? PICK(F_SEAL_GROW, F_SEAL_FUTURE_WRITE, F_SEAL_WRITE) : PICK(F_SEAL_SHRINK, F_SEAL_SEAL);
+		s->c = chance(70) ? PICK(F_SEAL_GROW, F_SEAL_FUTURE_WRITE) : PICK(F_SEAL_SHRINK, F_SEAL_SEAL);
 		/* Most streams keep it open: a sealed file soon answers EPERM to everything. */
 		if (opt.seed % 4 || opt.rss)
 			s->c = 0;
@@ -168,6 +171,8 @@ static void gen_other(struct step *s)
 	s->c = any_page() + (chance(50) ? below(PAGE) : 0);
 	s->d = below(64);
 	s->e = rng();
+	if (opt.rss)
+		s->e |= 3; /* OP_VM_*: the near side is a buffer too */
 	switch (s->op) {
 	case OP_MBIND:
 		s->c = PICK(MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, 5, 99);

@@ -111,7 +111,7 @@ static void say_maps(void)
 	say(" maps %u %08x", n, (u32)hash);
 }
 
-bool range_on_disk(u64 start, u64 len)
+bool range_has(u64 start, u64 len, const char *kinds)
 {
 	char *text = read_text("/proc/thread-self/maps"), *next;
 	struct line l;
@@ -120,7 +120,7 @@ bool range_on_disk(u64 start, u64 len)
 		next = text + strcspn(text, "\n");
 		if (*next)
 			*next++ = 0;
-		if (parse_line(text, &l) && l.kind == 'd' && l.start < start + len && start < l.end)
+		if (parse_line(text, &l) && strchr(kinds, l.kind) && l.start < start + len && start < l.end)
 			return true;
 	}
 	return false;
