@@ -10,6 +10,7 @@
 /* selftest.options */
 #define ST_NO_LOG BIT(0)     /* stores inside transactions are not logged: deaths corrupt */
 #define ST_NO_SIGNAL BIT(1)  /* revokers send no signal to threads in guest code: stale reads */
+#define ST_KEEP_INSTALLS BIT(3) /* a forked child keeps what was mapped after the copy: it sees its parent's pages */
 #define ST_DELAYS BIT(2)     /* random pauses at the places that ask for them */
 
 #define ST_WORKERS 8
