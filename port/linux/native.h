@@ -50,6 +50,9 @@ struct native_frame {
 struct native_iovec { u64 base, len; };
 struct native_timespec { s64 sec, nsec; };
 
+/* process.c: is that a process of this machine (the supervisor is none)? */
+bool guest_exists(s32 pid);
+
 /* ---- native_frame.c: memory of a frame; 0 or negative errno ---- */
 void native_frame_release(struct native_frame *f);
 /* n bytes until the frame is released, 16-byte aligned, not cleared; NULL when the host has no memory. */

@@ -43,19 +43,13 @@ static s32 number_of(const char *name)
 	return *name || v > INT32_MAX ? -1 : (s32)v;
 }
 
-static bool hidden(struct native_frame *f, enum dir_kind kind, const char *name)
+static bool hidden(enum dir_kind kind, const char *name)
 {
 	s32 n = number_of(name);
-	struct task *t;
 
 	if (n < 0)
 		return false;
-	if (kind == DIR_FD)
-		return n == KERNEL_FD;
-	t = task_find_get(f->k->ctx->q, n);
-	if (t)
-		task_put(t);
-	return !t;
+	return kind == DIR_FD ? n == KERNEL_FD : !guest_exists(n);
 }
 
 /* Takes the hidden entries out; returns the bytes that remain. */
@@ -70,7 +64,7 @@ static u64 remove_hidden(struct native_frame *f, enum dir_kind kind, u8 *buf, u6
 		memcpy(&len, buf + at + RECLEN_OFFSET, sizeof(len));
 		if (!len || len > bytes - at)
 			break;
-		if (hidden(f, kind, (const char *)buf + at + name_offset)) {
+		if (hidden(kind, (const char *)buf + at + name_offset)) {
 			memmove(buf + at, buf + at + len, bytes - at - len);
 			bytes -= len;
 		} else {

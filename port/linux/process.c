@@ -7,12 +7,22 @@
  */
 #include "process.h"
 #include "hostsys.h"
+#include "native.h"
 #include "revoke.h"
 #include "guest_signal.h"
 #include "x86_64/regs.h"
 #include "../../mm/mm.h"
 
 struct kproc kproc;
+
+bool guest_exists(s32 pid)
+{
+	struct task *t = task_find_get(kthread()->ctx->q, pid);
+
+	if (t)
+		task_put(t);
+	return t != NULL;
+}
 
 struct task *task_by_serial(struct quire *q, u64 serial)
 {
