@@ -600,6 +600,19 @@ void control_start(struct control *c, const struct control_owner *owner)
 int control_fd(const struct control *c) { return c->epoll; }
 const char *control_name(const struct control *c) { return c->name; }
 
+void control_forget(struct control *c)
+{
+	struct client *cl;
+
+	if (!c)
+		return;
+	close(c->listener);
+	close(c->epoll);
+	close(c->dir);
+	for (cl = c->clients; cl; cl = cl->next)
+		close(cl->fd);
+}
+
 void control_close(struct control *c, const char *why)
 {
 	struct control_packet p = { .kind = CONTROL_MACHINE_ENDED };

@@ -97,6 +97,8 @@ void control_start(struct control *c, const struct control_owner *owner);
 int control_fd(const struct control *c);
 const char *control_name(const struct control *c);
 void control_serve(struct control *c);
+/* In a child of the supervisor: lets go of the socket, so that it goes when the supervisor is killed.  c may be NULL. */
+void control_forget(struct control *c);
 /* Tells who watches that the machine ends, and removes the socket.  c may be NULL; the second time nothing happens. */
 void control_close(struct control *c, const char *why);
 

@@ -388,6 +388,7 @@ static void child_main(struct sup *s, const char *path)
 {
 	struct guest_boot b = { .ram_fd = s->ram_fd, .path = path, .error_fd = -1 };
 
+	control_forget(s->control);
 	close(s->sigfd);
 	close(s->epoll);
 	close(s->bell);
