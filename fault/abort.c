@@ -59,7 +59,9 @@ static enum fault_result do_translation_fault(struct mm_struct *mm, u64 far, u32
 
 static enum fault_result do_protection_fault(struct mm_struct *mm, u64 far, u32 esr, struct fault_info *info)
 {
-	/* Kernel mappings are never there for programs to break. */
+	/* Kernel mappings are never there for programs to break, and programs are not told that they exist. */
+	if (!mm || far >= mm->task_size)
+		info->code = SEGV_MAPERR;
 	if (!mm || far >= mm->task_size)
 		return from_user(esr) ? FAULT_SIGNAL : FAULT_FIXUP;
 	return do_page_fault(mm, far, esr, info);

@@ -71,7 +71,8 @@ static enum vm_fault_reason fault_step_vma(struct vm_fault *vmf)
 	if (!vma)
 		return VM_FAULT_BADMAP;
 	if (unlikely(vma_start(vma) > vmf->far)) {
-		if (!(vma->vm_flags & VM_GROWSDOWN))
+		/* Only a program's own access grows a stack (as Linux since 6.5). */
+		if (!(vma->vm_flags & VM_GROWSDOWN) || (vmf->flags & FAULT_FLAG_REMOTE))
 			return VM_FAULT_BADMAP;
 		return fault_retry(vmf, NEED_STACK);
 	}

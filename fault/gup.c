@@ -142,7 +142,8 @@ static long copy_page_part(struct mm_struct *mm, u64 addr, u8 *buf, size_t n, u3
 		r = write ? m->ops->copy_in(m, off, buf, n) : m->ops->copy_out(m, off, buf, n);
 		if (!write && r >= 0)
 			memset(buf + r, 0, n - (size_t)r); /* the rest of the file's last page */
-		r = r < 0 ? -EFAULT : 1;
+		/* A token's file says where it ends by not copying. */
+		r = r < 0 || (!r && (m->flags & AS_TOKEN)) ? -EFAULT : 1;
 	} else if (write) {
 		memcpy(up.va + in, buf, n);
 		r = still_there(mm, addr, &up);
@@ -271,6 +272,22 @@ static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, enum populat
 	return more;
 }
 
+/* Tokens are mapped wherever they are asked for; only the file's own bytes tell that there is nothing (SIGBUS on touch). */
+static bool beyond_the_end(struct mm_struct *mm, u64 addr)
+{
+	u32 flags = FAULT_FLAG_REMOTE | FAULT_FLAG_FORCE;
+	struct user_page up;
+	bool beyond;
+	u8 byte;
+
+	if (try_page(mm, addr, flags, &up))
+		return false;
+	beyond = up.file && (up.file->mapping->flags & AS_TOKEN) &&
+		 up.file->mapping->ops->copy_out(up.file->mapping, up.pgoff << PAGE_SHIFT, &byte, 1) <= 0;
+	put_page(mm->q, &up);
+	return beyond;
+}
+
 static int populate(struct mm_struct *mm, u64 start, u64 end, enum populate_mode mode)
 {
 	u64 addr = start & PAGE_MASK;
@@ -278,9 +295,13 @@ static int populate(struct mm_struct *mm, u64 start, u64 end, enum populate_mode
 	int err = 0;
 	u32 flags;
 
-	while (!err && populate_next(mm, &addr, end, mode, &flags))
-		if (flags)
-			err = reason_to_errno(fault_run(&vmf, mm, addr, flags));
+	while (!err && populate_next(mm, &addr, end, mode, &flags)) {
+		if (!flags)
+			continue;
+		err = reason_to_errno(fault_run(&vmf, mm, addr, flags));
+		if (!err && beyond_the_end(mm, addr))
+			err = -EFAULT;
+	}
 	return err;
 }
 

@@ -183,6 +183,8 @@ void invalidate_mapping_range(struct address_space *m, u64 start, u64 end)
 
 int filemap_punch_hole(struct address_space *m, u64 start, u64 end)
 {
+	if (m->ops->punch_hole)
+		return m->ops->punch_hole(m, start, end);
 	if (!mapping_is_shmem(m))
 		return -EOPNOTSUPP;
 	end = MIN(end, PAGE_ALIGN(mapping_size(m)));

@@ -374,6 +374,9 @@ static long remap_move(struct remap *whole)
 		r.old_len = r.new_len = MIN(end, vma_end(r.vma)) - r.addr;
 		r.new_addr = r.addr + (whole->new_addr - whole->addr);
 		at = r.addr + r.old_len;
+		/* Linux's vma_multi_allowed(). */
+		if (r.vma->vm_file && (r.vma->vm_file->mode & FMODE_NOMULTI) && (seen || vma_end(r.vma) < end))
+			return -EFAULT;
 		ret = check_vma(&r);
 		if (!ret)
 			ret = mremap_to(&r);

@@ -26,6 +26,8 @@ struct mapping_ops {
 	/* Write a dirty frame-backed folio out. */
 	int (*write_folio)(struct address_space *m, struct folio *folio);
 	int (*sync)(struct address_space *m, u64 start, u64 end);
+	/* [start, end) bytes read as zero afterwards (MADV_REMOVE), if the machine does not hold the bytes itself; or NULL. */
+	int (*punch_hole)(struct address_space *m, u64 start, u64 end);
 	/* Size in bytes now. */
 	u64 (*size)(struct address_space *m);
 	/* The last reference went away: free host resources.  Under no lock. */
@@ -59,6 +61,7 @@ struct address_space {
 #define FMODE_READ 1u
 #define FMODE_WRITE 2u
 #define FMODE_NOEXEC 4u /* on a noexec mount: PROT_EXEC is EPERM */
+#define FMODE_NOMULTI 32u /* not moved together with others by one mremap() */
 #define FMODE_NOMMAP 16u /* cannot be mapped: ENODEV */
 #define FMODE_SEAL_WRITE 8u /* shared writable mappings are EPERM */
 

@@ -101,6 +101,8 @@ static long sys_memory(struct trap *t, long nr, const u64 a[6])
 {
 	struct task *task = kproc.task;
 
+	if (nr == __NR_mlock || nr == __NR_mlock2 || nr == __NR_mlockall || nr == __NR_mremap)
+		capabilities_refresh(kproc.mm);
 	switch (nr) {
 	case __NR_mmap: return guest_mmap(a[0], a[1], a[2], a[3], a[4], a[5]);
 	case __NR_munmap: return guest_munmap(a[0], a[1]);

@@ -45,6 +45,12 @@ u64 rlimit_stack(void)
 	return virtual_rlimit[RLIMIT_STACK_].cur;
 }
 
+/* Rights are the host's to give and to take (setuid is native): looked up when they matter. */
+void capabilities_refresh(struct mm_struct *mm)
+{
+	mm->cap_ipc_lock = mm->cap_sys_rawio = host_call(__NR_geteuid) == 0;
+}
+
 void rlimits_apply(struct mm_struct *mm)
 {
 	spin_lock(&mm->lock);
@@ -52,7 +58,7 @@ void rlimits_apply(struct mm_struct *mm)
 	mm->rlim_data = virtual_rlimit[RLIMIT_DATA_].cur;
 	mm->rlim_stack = virtual_rlimit[RLIMIT_STACK_].cur;
 	mm->rlim_memlock = virtual_rlimit[RLIMIT_MEMLOCK_].cur;
-	mm->cap_ipc_lock = mm->cap_sys_rawio = host_call(__NR_geteuid) == 0;
+	capabilities_refresh(mm);
 	spin_unlock(&mm->lock);
 }
 
@@ -98,6 +104,8 @@ long sys_setrlimit(struct trap *t, const u64 a[6])
 
 /* ---- mmap ---- */
 
+#define LOW_MEMORY 0x100000ull /* above any mmap_min_addr */
+
 #define DEV_ZERO ((1ull << 8) | 5)
 
 /* A device: the host maps it, the core only knows the range. */
@@ -128,6 +136,20 @@ static long mmap_device(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 	return ret < 0 ? ret : at;
 }
 
+/* mem(4): a mapping of /dev/zero is anonymous memory, but what is asked for is checked as for a file. */
+static long mmap_zero(u64 addr, u64 len, u64 prot, u64 flags)
+{
+	u64 type = flags & MAP_TYPE;
+
+	if (type == MAP_SHARED_VALIDATE && (flags & MAP_SYNC))
+		return -EOPNOTSUPP;
+	if (type == MAP_SHARED_VALIDATE)
+		type = MAP_SHARED;
+	else if (type != MAP_SHARED && type != MAP_PRIVATE)
+		return -EINVAL;
+	return sys_mmap(kproc.task, addr, len, prot, (flags & ~(u64)MAP_TYPE) | type | MAP_ANONYMOUS, NULL, 0);
+}
+
 static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 {
 	bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
@@ -137,8 +159,8 @@ static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 
 	if (ret)
 		return ret;
-	if (info.chardev && info.rdev == DEV_ZERO) /* mem(4): /dev/zero mapped is anonymous memory */
-		return sys_mmap(kproc.task, addr, len, prot, flags | MAP_ANONYMOUS, NULL, 0);
+	if (info.chardev && info.rdev == DEV_ZERO)
+		return mmap_zero(addr, len, prot, flags);
 	if (info.chardev)
 		return mmap_device(addr, len, prot, flags, fd, off);
 	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared, prot & PROT_WRITE);
@@ -153,6 +175,8 @@ long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off)
 {
 	if (off & ~PAGE_MASK)
 		return -EINVAL;
+	if ((flags & MAP_LOCKED) || ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && addr < LOW_MEMORY))
+		capabilities_refresh(kproc.mm);
 	if (flags & MAP_ANONYMOUS)
 		return sys_mmap(kproc.task, addr, len, prot, flags, NULL, off);
 	if ((s32)fd == KERNEL_FD)

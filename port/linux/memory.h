@@ -2,6 +2,7 @@
 #ifndef QUIRE_LINUX_MEMORY_H
 #define QUIRE_LINUX_MEMORY_H
 #include "kernel.h"
+void capabilities_refresh(struct mm_struct *mm); /* what the host would let the guest do */
 void rlimits_apply(struct mm_struct *mm);
 u64 rlimit_stack(void);
 long sys_prlimit64(struct trap *t, const u64 a[6]);

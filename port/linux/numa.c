@@ -104,7 +104,7 @@ long guest_get_mempolicy(const u64 a[6])
 	/* Whose node is asked: the page's, which is brought in for that; a task that interleaves there is none. */
 	if ((a[4] & 3) == MPOL_F_NODE_)
 		return -EINVAL;
-	if ((a[4] & MPOL_F_NODE_) && copy_from_user(&byte, a[3], 1))
+	if ((a[4] & MPOL_F_NODE_) && access_process_vm(kproc.mm, a[3], &byte, 1, false) != 1)
 		return -EFAULT;
 	if (!(a[4] & MPOL_F_NODE_))
 		mode = (s32)((policy & 7) | (policy & 0x38) << 10);

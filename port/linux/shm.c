@@ -53,7 +53,7 @@ static struct file *segment_file(int id, const struct shm_segment *seg)
 		return ERR_PTR(-ENOMEM);
 	b = fmt_init(path, sizeof(path));
 	fmt_printf(&b, "/SYSV%08x (deleted)", seg->key);
-	f = file_create(q, m, FMODE_READ | (seg->writable ? FMODE_WRITE : 0), path);
+	f = file_create(q, m, FMODE_READ | FMODE_NOMULTI | (seg->writable ? FMODE_WRITE : 0), path);
 	mapping_put(m);
 	return f ? f : ERR_PTR(-ENOMEM);
 }
