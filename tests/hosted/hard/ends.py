@@ -76,6 +76,11 @@ def holders():
     return found
 
 
+def limit():
+    """A second; longer where other processes keep every CPU busy, since the dying have to run to die."""
+    return max(1.0, 0.5 * os.getloadavg()[0] / os.cpu_count())
+
+
 def one_end(kind, how, mark_file):
     """Starts a machine, ends it, and waits until nobody is left.  Seconds."""
     mark = os.path.realpath(mark_file.name)
@@ -99,10 +104,10 @@ def one_end(kind, how, mark_file):
         seconds = time.monotonic() - start
         if not left:
             break
-        if seconds > 1.0:
+        if seconds > limit():
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
-            fail(f"{kind}, {how}: {[(p, stat(p)) for p in left]} of {guests} live on after a second")
+            fail(f"{kind}, {how}: {[(p, stat(p)) for p in left]} of {guests} live on after {seconds:.1f} s")
     process.wait()
     return seconds
 
