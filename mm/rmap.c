@@ -124,6 +124,7 @@ static bool walk_lock(struct walk *w, struct mm_struct *mm, bool *locked)
 	/* A lock that an earlier walk of the same transaction took is ours anyway, so a second walk reaches what it reached. */
 	if (!spin_is_kept(&mm->lock)) {
 		if ((w->flags & RMAP_KEPT) || w->locks >= WALK_MAX_LOCKS || !spin_trylock(&mm->lock)) {
+			spin_help(&mm->lock);
 			w->busy = true;
 			return false;
 		}

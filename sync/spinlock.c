@@ -124,6 +124,14 @@ bool spin_trylock(struct spinlock *l)
 	return ctx_spin_trylock(port_ctx(), l);
 }
 
+void spin_help(struct spinlock *l)
+{
+	struct ctx *owner = port_ctx_by_id(owner_of(__atomic_load_n(&l->word, __ATOMIC_RELAXED)));
+
+	if (owner && !port_ctx_alive(owner))
+		ctx_recover(owner);
+}
+
 /* CPU slots are never waited for, so they have nobody to wake and a plain store frees them. */
 static inline void release_word(struct spinlock *l)
 {

@@ -152,6 +152,8 @@ void spin_unlock(struct spinlock *l);
 /* The same for hot paths that have asked port_ctx() already: c must be the caller's own context. */
 bool ctx_spin_trylock(struct ctx *c, struct spinlock *l);
 void ctx_spin_unlock(struct ctx *c, struct spinlock *l);
+/* After a failed trylock by somebody who will try again for ever: if the owner is dead, nobody else might ever free it. */
+void spin_help(struct spinlock *l);
 /* True if this context holds l (also when only kept until commit). */
 bool spin_is_held(const struct spinlock *l);
 /* True if this context's transaction has l: held, or unlocked and kept until commit.  Locking it then cannot wait. */
