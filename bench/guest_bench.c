@@ -5,6 +5,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,6 +182,63 @@ static double fork_of_64m(void)
 static double child_rewrites_64m(void) { return repeated(op_fork_rewrite, memset(area(64 * MIB), 1, 64 * MIB), 5); }
 static double exec_cached(void) { return repeated(op_exec, NULL, 100); }
 
+/*
+ * Revocation: pages are taken away (MADV_DONTNEED) while another process, which shares the address space (clone with
+ * CLONE_VM), could be using them.  Nanoseconds a page.  busy: the other one spins in user code; else it sleeps in read(2).
+ */
+static volatile int other_stops;
+static int other_pipe[2];
+
+static int other_spins(void *arg)
+{
+	while (!other_stops)
+		;
+	_exit(0);
+}
+
+static int other_sleeps(void *arg)
+{
+	char c;
+
+	while (read(other_pipe[0], &c, 1) < 0)
+		;
+	_exit(0);
+}
+
+static double revoke_pages(size_t pages, int (*other)(void *))
+{
+	char *p = area(pages * PAGE), *stack = area(256 << 10);
+	const int rounds = 200;
+	uint64_t spent = 0, start;
+	int pid;
+
+	if (pipe(other_pipe) < 0)
+		return -1;
+	other_stops = 0;
+	pid = clone(other, stack + (256 << 10), CLONE_VM | SIGCHLD, NULL);
+	if (pid < 0)
+		return -1;
+	usleep(20000);
+	for (int i = 0; i < rounds; i++) {
+		memset(p, 1, pages * PAGE);
+		start = now_ns();
+		madvise(p, pages * PAGE, MADV_DONTNEED);
+		spent += now_ns() - start;
+	}
+	other_stops = 1;
+	if (write(other_pipe[1], "", 1) != 1)
+		return -1;
+	waitpid(pid, NULL, 0);
+	return (double)spent / rounds / (double)pages;
+}
+
+static double revoke_1_busy(void) { return revoke_pages(1, other_spins); }
+static double revoke_64_busy(void) { return revoke_pages(64, other_spins); }
+static double revoke_1024_busy(void) { return revoke_pages(1024, other_spins); }
+static double revoke_1_asleep(void) { return revoke_pages(1, other_sleeps); }
+static double revoke_64_asleep(void) { return revoke_pages(64, other_sleeps); }
+static double revoke_1024_asleep(void) { return revoke_pages(1024, other_sleeps); }
+
 static double compute(void)
 {
 	uint64_t start = now_ns();
@@ -232,6 +290,9 @@ static const struct {
 	{"call_untrapped", call_untrapped}, {"call_with_buffer", call_with_buffer},
 	{"mmap_touch_munmap", mmap_touch_munmap}, {"mprotect_pair", mprotect_pair},
 	{"fork_exit_wait", fork_exit_wait}, {"fork_of_64m", fork_of_64m}, {"child_rewrites_64m", child_rewrites_64m},
+	{"revoke_1_busy", revoke_1_busy}, {"revoke_64_busy", revoke_64_busy}, {"revoke_1024_busy", revoke_1024_busy},
+	{"revoke_1_asleep", revoke_1_asleep}, {"revoke_64_asleep", revoke_64_asleep},
+	{"revoke_1024_asleep", revoke_1024_asleep},
 	{"exec_cached", exec_cached}, {"compute", compute}, {"copy_resident", copy_resident},
 	{"walk_64m", walk_64m}, {"walk_1g", walk_1g},
 };

@@ -65,9 +65,11 @@ struct mutex {
 #define CTX_MAX_MMS 16
 #define UNDO_CAPACITY 16384
 #define UNDO_INLINE 16
-/* A long operation commits when its log has grown past this: 16 KiB of log.  Each page of the log is one more page that a
- * new process touches for the first time (1 us), and committing costs only some nanoseconds. */
-#define UNDO_BREAK 512
+/* A long operation commits when its log has grown past this.  On an address space (munmap, fork) a commit may mean to synchronise
+ * with other processes, so it pays to do much at once; without one (exit) each page of the log is only one more page that a
+ * short-lived process touches for the first time, at 1 us. */
+#define UNDO_BREAK 2048
+#define UNDO_BREAK_ALONE 512
 
 /* One overwritten piece of memory: `size` <= UNDO_INLINE old bytes at `addr`. */
 struct undo_entry {

@@ -62,7 +62,7 @@ bool txn_should_break(void)
 {
 	struct ctx *c = port_ctx();
 
-	return c->log_len > UNDO_BREAK || port_break_hint(c);
+	return c->log_len > (c->mm ? UNDO_BREAK : UNDO_BREAK_ALONE) || port_break_hint(c);
 }
 
 bool undo_note_filled(struct ctx *c, void *va, u64 pages)
