@@ -29,7 +29,9 @@ void swap_cache_del(struct quire *q, struct folio *folio)
 	lockdep_assert_held(&q->lock);
 	BUG_ON(!(folio->f.flags & FF_SWAPCACHE) || !s || s->folio != folio_pfn(q, folio) + 1);
 	/* Who sees no folio here may read the stored bytes with no lock. */
+#ifndef __SANITIZE_THREAD__ /* which knows no fences; the reader is not instrumented either */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
+#endif
 	s->folio = 0;
 	folio->f.flags &= (u16)~(FF_SWAPCACHE | FF_SWAPOUT);
 	folio->f.private = 0;
