@@ -131,9 +131,11 @@ bool mm_is_valid(struct mm_struct *mm)
 
 	memset(&s, 0, sizeof(s));
 	spin_lock(&mm->lock);
+	spin_lock(&mm->q->lock); /* counts of folios that others map, too */
 	ok = range_tree_is_valid(&mm->vmas) || COMPLAIN(mm, "range tree");
 	ok = ok && (pgtable_is_valid(&pt, true) || COMPLAIN(mm, "page tables, %llu bytes", (ull)mm->pgtables_bytes));
 	ok = ok && sum_vmas(mm, &s) && entries_are_valid(mm, &s) && sums_agree(mm, &s);
+	spin_unlock(&mm->q->lock);
 	spin_unlock(&mm->lock);
 	return ok || COMPLAIN(mm, "this address space is not valid");
 }
