@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROUNDS = 100 if os.environ.get("QUIRE_LONG") else 8
@@ -43,6 +44,14 @@ def stat(pid):
         return None
 
 
+def target(link):
+    """Descriptors come and go while we look: one that went says nothing about the others."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return None
+
+
 def marked(mark):
     """Living processes of this round: a guest's memory is not the host's, so they are known by a descriptor they inherit."""
     found = []
@@ -50,13 +59,9 @@ def marked(mark):
         pid = int(path[6:])
         if pid == os.getpid():
             continue
-        try:
-            if any(os.readlink(f) == mark for f in glob.glob(f"{path}/fd/*")):
-                s = stat(pid)
-                if s and s[0] not in "ZX":
-                    found.append(pid)
-        except OSError:
-            pass
+        s = stat(pid)
+        if s and s[0] not in "ZX" and any(target(f) == mark for f in glob.glob(f"{path}/fd/*")):
+            found.append(pid)
     return found
 
 
@@ -74,19 +79,26 @@ def limit():
     return max(1.0, 0.5 * os.getloadavg()[0] / os.cpu_count())
 
 
+def said(errors):
+    errors.seek(0)
+    return errors.read()[-300:]
+
+
 def one_end(kind, how, mark_file):
     """Starts a machine, ends it, and waits until nobody is left.  Seconds."""
     mark = os.path.realpath(mark_file.name)
+    errors = tempfile.TemporaryFile("w+")  # a pipe would fill
     process = subprocess.Popen([QUIRE, "run", "--memory", "128M", "--", *GUESTS[kind]], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[mark_file.fileno()])
+                               stdout=subprocess.DEVNULL, stderr=errors, pass_fds=[mark_file.fileno()])
     STARTED.append(process.pid)
     deadline = time.monotonic() + 20
-    while len(marked(mark)) < 4 and time.monotonic() < deadline:  # supervisor, watchdog, two guests
+    # The supervisor and two guests: the watchdog keeps no descriptor but its own.
+    while len(marked(mark)) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     time.sleep(random.random() * 0.2)
     guests = marked(mark)
-    if len(guests) < 3:
-        fail(f"{kind}: only {guests} run")
+    if not guests:  # there is nothing to end
+        fail(f"{kind}, {how}: only {guests} run, exit code {process.poll()}: {said(errors)}")
     if how == "KILL":
         process.kill()
     else:
@@ -106,6 +118,7 @@ def one_end(kind, how, mark_file):
                 os.kill(pid, signal.SIGKILL)
             fail(f"{kind}, {how}: {[(p, stat(p)) for p in left]} of {guests} live on after {seconds:.1f} s")
     process.wait()
+    errors.close()
     return seconds
 
 
