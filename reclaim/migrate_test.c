@@ -233,9 +233,14 @@ static void program(struct quire *q, struct together *t, unsigned i)
 			expect(t, sim_store(cpu, BASE + k * PAGE_SIZE, 8, last[k]) == 0);
 		}
 	}
-	/* On a loaded host the programs may be done before the mover has run at all. */
-	while (!__atomic_load_n(&t->moved, __ATOMIC_ACQUIRE))
+	/* On a loaded host the programs may be done before the mover has run at all; pages of their own are there to be moved. */
+	while (!__atomic_load_n(&t->moved, __ATOMIC_ACQUIRE)) {
+		u64 k = rnd(&seed, OWN);
+
+		last[k] = rnd(&seed, ~0ull);
+		expect(t, sim_store(cpu, BASE + k * PAGE_SIZE, 8, last[k]) == 0);
 		sim_preempt();
+	}
 	expect(t, mm_is_valid(mm));
 	end_kin(t, cpu, kin);
 	sim_cpu_switch_mm(cpu, NULL);
