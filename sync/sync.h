@@ -68,7 +68,7 @@ struct mutex {
 /* A long operation commits when its log has grown past this.  On an address space (munmap, fork) a commit may mean to synchronise
  * with other processes, so it pays to do much at once; without one (exit) each page of the log is only one more page that a
  * short-lived process touches for the first time, at 1 us. */
-#define UNDO_BREAK 2048
+#define UNDO_BREAK (UNDO_CAPACITY / 2)
 #define UNDO_BREAK_ALONE 512
 
 /* One overwritten piece of memory: `size` <= UNDO_INLINE old bytes at `addr`. */
