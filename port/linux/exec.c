@@ -326,7 +326,6 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	struct task *task = kproc.task;
 	u32 i;
 
-	k->robust_valid = 0;
 	switch_mm(k, prepared.mm);
 	anchors_trim();
 	vfork_done(task);

@@ -106,12 +106,6 @@ static inline struct ctx *ctx_by_id(u32 id)
 }
 
 /* ---- private to one host process ---- */
-struct anchor {
-	struct address_space *mapping; /* NULL = free slot */
-	u64 addr, len;                 /* of the hidden mapping; file offset 0 at addr */
-	u32 prot;                      /* host PROT_* it has */
-	u32 writable;                  /* made from a descriptor open for writing */
-};
 #define MAX_NATIVE_RANGES 32
 struct native_range { u64 start, end; }; /* host mappings inside the guest's range that are not a TLB (devices) */
 
@@ -131,9 +125,6 @@ struct kproc {
 	u32 nthreads;             /* atomically */
 	u32 sig_lock;             /* futex mutex over sigactions */
 	struct guest_sigaction sigaction[NSIG + 1];
-	struct anchor *anchors;   /* table mapped in ANCHOR area */
-	u32 nanchors, cap_anchors;
-	u64 anchor_next;          /* next free address for anchors */
 	struct native_range native[MAX_NATIVE_RANGES];
 	u32 nnative;
 	u32 starting;             /* the next private signal starts the first program */
@@ -144,7 +135,6 @@ struct kproc {
 	u64 hwcap, hwcap2, minsigstksz, clktck;
 	char exe_path[4096];      /* /proc/self/exe */
 	u32 dumpable;
-	u64 slots_used;           /* trap slots handed out */
 	u64 seq_next, seq_window; /* refills: where sequential touch would go on; under install */
 	u64 stat_refills, stat_drops;
 	u64 installs;             /* refills ever; under install */
@@ -166,12 +156,10 @@ struct kthread {
 	u8 pending_info[128];     /* its siginfo */
 	u64 saved_mask;           /* sigsuspend and friends: mask to return to */
 	u32 has_saved_mask;
-	u32 in_native;
 	u64 held_back;            /* signals of the never-blocked kind that vmask holds back */
 	u64 vmask;                /* guest's wish for the signals the kernel never blocks */
 	u64 alt_sp, alt_size;     /* guest's sigaltstack */
 	u32 alt_flags;
-	u32 robust_valid;
 	u64 guest_robust_head, guest_robust_len;
 	u64 clear_child_tid, set_child_tid;
 	u32 guest_pdeathsig;
