@@ -9,8 +9,9 @@
  *   zero page, guard   ->   copied
  *
  * It goes in pieces: a piece ends when the transaction is long enough, and goes on where it stopped.  Nobody else runs
- * in the child.  Threads of the parent may write between pieces; each page is then in the child as it was when its
- * piece came.
+ * in the child.  The parent's whole range is busy until the last flush, so its other threads' faults wait, as they do on
+ * Linux for mmap_lock: none gets a copy of its own of a page while another page can still be written for both.  What the
+ * child sees is therefore one moment of the parent, that of the flushes, and not a different one for each piece.
  *
  * Invariants: as mm_is_valid for both at every commit.
  * Locks: src mmap_lock; src->lock, dst->lock by trylock (dst is new, so only a glance from /proc can hold it); q->lock.
@@ -365,13 +366,15 @@ int mm_dup_vmas(struct mm_struct *dst, struct mm_struct *src)
 	tlb_gather_mmu(&d.tlb, src);
 	mutex_lock(&src->mmap_lock);
 	dup_lock(&d);
+	mark_busy(src, 0, src->task_size);
 	dup_layout(dst, src);
 	dup_family(dst, src);
 	err = dup_all(&d);
 	dst->hiwater_rss = get_mm_rss(dst);
 	dst->hiwater_vm = dst->total_vm;
 	dup_unlock(&d);
-	mutex_unlock(&src->mmap_lock);
 	tlb_finish_mmu(&d.tlb);
+	spin_lock(&src->lock);
+	mmap_write_end(src);
 	return err;
 }
