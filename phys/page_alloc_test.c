@@ -150,6 +150,25 @@ static void bulk(void **state)
 	finish(q, before);
 }
 
+/* Single pages of a machine at rest come in rows: a port's mappings of them stay few. */
+static void single_pages_in_rows(void **state)
+{
+	struct quire *q = boot(NULL);
+	u64 before = nr_free_pages(q);
+	struct frame *f[1024];
+	unsigned i, breaks = 0;
+
+	for (i = 0; i < 1024; i++) {
+		f[i] = alloc_page(q, GFP_KERNEL);
+		assert_non_null(f[i]);
+		breaks += i && f[i] != f[i - 1] + 1;
+	}
+	assert_in_range(breaks, 0, 32);
+	for (i = 0; i < 1024; i++)
+		free_pages(q, f[i], 0);
+	finish(q, before);
+}
+
 static void counts_for_vmstat(void **state)
 {
 	struct quire *q = boot(&(struct sim_config){.nr_cpus = 2});
@@ -544,6 +563,7 @@ int main(void)
 		cmocka_unit_test(merging_keeps_zero_only_if_both_halves_are),
 		cmocka_unit_test(addresses_and_exact_sizes),
 		cmocka_unit_test(bulk),
+		cmocka_unit_test(single_pages_in_rows),
 		cmocka_unit_test(counts_for_vmstat),
 		cmocka_unit_test(folio_references),
 		cmocka_unit_test(zones_by_flag),

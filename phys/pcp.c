@@ -40,11 +40,14 @@ static void refresh_sizes(const struct zone *z, struct per_cpu_pages *pcp)
 	pcp->batch = z->pcp_batch;
 }
 
+/* The blocks leave the list in the order in which they were taken: one that is split hands out ascending frames, so that
+ * pages touched in turn lie in a row, and a port can map them as one. */
 struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, unsigned pi, u32 alloc_flags)
 {
 	struct zone *z = &q->phys.zones[zone];
 	struct per_cpu_pages *pcp = &c->pcp[zone];
 	unsigned order = pcp_list_order(pi);
+	struct frame *last = NULL;
 	u32 n, want;
 
 	refresh_sizes(z, pcp);
@@ -57,7 +60,8 @@ struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, uns
 		z->nr_free -= 1u << order;
 		set_tails(f, order);
 		frame_set_counts(f, 0, 0);
-		pcp_push(pcp, pi, f, frame_to_pfn(q, f), order, f->flags & FF_FREE_MASK);
+		pcp_push_after(pcp, pi, last, f, frame_to_pfn(q, f), order, f->flags & FF_FREE_MASK);
+		last = f;
 		/* More than one block only while that leaves the low watermark alone. */
 		if (!zone_watermark_ok(z, order, z->watermark[WMARK_LOW], zone, 0))
 			break;

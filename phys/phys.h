@@ -239,6 +239,20 @@ static inline void pcp_push(struct per_cpu_pages *pcp, unsigned pi, struct frame
 	pcp->count += 1 << order;
 }
 
+/* The same behind `at`, a block of this list; NULL = in front. */
+static inline void pcp_push_after(struct per_cpu_pages *pcp, unsigned pi, struct frame *at, struct frame *f, pfn_t pfn,
+				  unsigned order, u16 flags)
+{
+	if (!at) {
+		pcp_push(pcp, pi, f, pfn, order, flags);
+		return;
+	}
+	frame_set_head(f, FRAME_PCP, (u8)order, flags, 0);
+	frame_set_links(f, at->next, 0);
+	frame_set_links(at, pfn + 1, 0);
+	pcp->count += 1 << order;
+}
+
 /* ---- page_alloc.c ---- */
 struct frame *alloc_pages_caller(struct quire *q, gfp_t gfp, unsigned order, void *caller);
 void free_pages_caller(struct quire *q, struct frame *f, unsigned order, void *caller);
