@@ -165,7 +165,7 @@ static void single_pages_in_rows(void **state)
 	}
 	assert_in_range(breaks, 0, 32);
 	for (i = 0; i < 1024; i++)
-		free_pages(q, f[i], 0);
+		__free_pages(q, f[i], 0);
 	finish(q, before);
 }
 
