@@ -21,7 +21,7 @@
 #define WINDOW_MIN (16ull << PAGE_SHIFT)
 #define WINDOW_MAX PMD_SIZE
 #define FILE_WINDOW (64ull << PAGE_SHIFT)
-
+#define NEWEST_INSTALLS 4
 
 void install_lock(void)
 {
@@ -238,6 +238,26 @@ static long map_ram(const struct run *r)
 			 RAM_OFFSET + ((u64)r->pfn << PAGE_SHIFT));
 }
 
+/* What the newest refills have mapped is left out on both sides of addr: mapping it once more costs its unmapping too.  Should
+ * it be gone already, it comes back by a refill of its own. */
+static void leave_out_newest(struct run *r, u64 addr)
+{
+	u64 i, n = MIN(kproc.installs, (u64)NEWEST_INSTALLS);
+
+	for (i = 1; i <= n; i++) {
+		const struct native_range *had = &kproc.installed[(kproc.installs - i) % ARRAY_SIZE(kproc.installed)];
+		u64 cut = 0;
+
+		if (had->end <= addr && had->end > r->start)
+			cut = had->end - r->start;
+		else if (had->start > addr && had->start < r->end)
+			r->end = had->start;
+		r->start += cut;
+		r->pfn += (pfn_t)(cut >> PAGE_SHIFT);
+		r->off += cut;
+	}
+}
+
 static long map_run(const struct run *r)
 {
 	note_install(r->start, r->end);
@@ -265,6 +285,7 @@ static long refill_locked(u64 addr, u32 need)
 		if (res == REFILL_MISS)
 			return -ENOENT;
 		selftest_delay();
+		leave_out_newest(&r, addr);
 		ret = map_run(&r);
 		if (ret >= 0 || ret != -ENOMEM)
 			break;
