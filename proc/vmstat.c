@@ -11,7 +11,7 @@
 enum figure {
 	FIG_FREE, FIG_FREE_BLOCKS, FIG_INACTIVE_ANON, FIG_ACTIVE_ANON, FIG_INACTIVE_FILE, FIG_ACTIVE_FILE, FIG_UNEVICTABLE,
 	FIG_DIRTY, FIG_WRITEBACK, FIG_WRITE_PENDING, FIG_SLAB_RECLAIMABLE, FIG_SLAB_UNRECLAIMABLE, FIG_ANON, FIG_MAPPED,
-	FIG_FILE, FIG_SHMEM, FIG_PAGETABLES, FIG_SWAPCACHED, FIG_ALLOC, FIG_MEMMAP,
+	FIG_FILE, FIG_SHMEM, FIG_PAGETABLES, FIG_SWAPCACHED, FIG_ALLOC, FIG_MEMMAP, FIG_ZSPAGES,
 	NR_FIGURES,
 };
 
@@ -35,7 +35,7 @@ static const struct vmstat_line lines[] = {
 	{ "nr_zone_unevictable", FIG(FIG_UNEVICTABLE) },
 	{ "nr_zone_write_pending", FIG(FIG_WRITE_PENDING) },
 	{ "nr_mlock", FIG(FIG_UNEVICTABLE) },
-	{ "nr_zspages", ZERO },
+	{ "nr_zspages", FIG(FIG_ZSPAGES) },
 	{ "nr_free_cma", ZERO },
 	{ "numa_hit", FIG(FIG_ALLOC) },
 	{ "numa_miss", ZERO },
@@ -262,6 +262,7 @@ static void figures(struct quire *q, u64 *f)
 	f[FIG_SHMEM] = q->nr_shmem_pages;
 	f[FIG_PAGETABLES] = q->nr_pagetable_pages;
 	f[FIG_SWAPCACHED] = q->nr_swapcache_pages;
+	f[FIG_ZSPAGES] = q->swap.pool.nr_frames;
 	f[FIG_MEMMAP] = q->cfg.memory / PAGE_SIZE * sizeof(struct frame) / PAGE_SIZE;
 	for (int z = 0; z < MAX_NR_ZONES; z++)
 		f[FIG_ALLOC] += q->phys.zones[z].nr_alloc_pages;
