@@ -218,9 +218,10 @@ static void reap_ctx(struct ctx *dead)
 	while (!ctx_recover(dead))
 		port_relax();
 	drop_parked(dead);
-	mm_drop_held(dead);
 	walk_robust_list(dead, tid);
+	/* Before its references go: in exec it has joined an address space that only such a reference keeps. */
 	ctx_leave_mm(dead);
+	mm_drop_held(dead);
 	ctx_free(dead);
 	shared_area()->stat_recoveries++;
 }
