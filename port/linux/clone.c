@@ -79,6 +79,7 @@ static void child_finish(struct trap *t, const struct clone_request *r)
 		signals_exec_reset(k);
 	if ((r->flags & CLONE_VM) && !(r->flags & CLONE_VFORK)) {
 		k->alt_sp = k->alt_size = 0;
+		k->alt_flags = SS_DISABLE_;
 	}
 }
 
@@ -258,6 +259,7 @@ static long do_thread(struct trap *t, const struct clone_request *r)
 	s->uc->r.ax = 0;
 	s->uc->r.sp = r->stack ? r->stack : t->uc->r.sp;
 	k->vmask = t->k->vmask;
+	k->alt_flags = SS_DISABLE_;
 	k->set_child_tid = (r->flags & CLONE_CHILD_SETTID) ? r->ctid : 0;
 	k->clear_child_tid = (r->flags & CLONE_CHILD_CLEARTID) ? r->ctid : 0;
 	/* The host itself stores the number, before the thread runs: it may have ended, and cleared the word, before we return. */

@@ -101,7 +101,8 @@ static long sys_memory(struct trap *t, long nr, const u64 a[6])
 {
 	struct task *task = kproc.task;
 
-	if (nr == __NR_mlock || nr == __NR_mlock2 || nr == __NR_mlockall || nr == __NR_mremap)
+	if (nr == __NR_mlock || nr == __NR_mlock2 || nr == __NR_mlockall || nr == __NR_mremap ||
+	    (nr == __NR_brk && (kproc.mm->def_flags & VM_LOCKED)))
 		capabilities_refresh(kproc.mm);
 	switch (nr) {
 	case __NR_mmap: return guest_mmap(a[0], a[1], a[2], a[3], a[4], a[5]);

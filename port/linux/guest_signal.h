@@ -8,6 +8,7 @@
 #define SIG_SEGV 11
 #define SIG_STOP 19
 #define SIG_SYS 31
+#define SS_DISABLE_ 2u /* k->alt_flags: no alternate stack */
 #define SIGBIT(n) (1ull << ((n) - 1))
 /* Signals that must never be blocked on the host: faults, traps, and the kernel's own. */
 #define SIGMASK_NEVER (SIGBIT(SIG_SEGV) | SIGBIT(SIG_BUS) | SIGBIT(SIG_SYS) | SIGBIT(SIG_PRIVATE))

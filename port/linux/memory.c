@@ -9,6 +9,7 @@
 #include "refill.h"
 #include "revoke.h"
 #include "../../sys/sys.h"
+#include <linux/capability.h>
 
 #define RLIMIT_DATA_ 2
 #define RLIMIT_STACK_ 3
@@ -45,10 +46,28 @@ u64 rlimit_stack(void)
 	return virtual_rlimit[RLIMIT_STACK_].cur;
 }
 
-/* Rights are the host's to give and to take (setuid is native): looked up when they matter. */
+/* Rights are the host's to give and to take (setuid and capset are native): looked up when they matter. */
+static u64 host_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	if (host_call(__NR_capget, &head, data))
+		return 0;
+	return data[0].effective | (u64)data[1].effective << 32;
+}
+
+bool host_capable(unsigned cap)
+{
+	return host_capabilities() >> cap & 1;
+}
+
 void capabilities_refresh(struct mm_struct *mm)
 {
-	mm->cap_ipc_lock = mm->cap_sys_rawio = host_call(__NR_geteuid) == 0;
+	u64 caps = host_capabilities();
+
+	mm->cap_ipc_lock = caps & BIT(CAP_IPC_LOCK);
+	mm->cap_sys_rawio = caps & BIT(CAP_SYS_RAWIO);
 }
 
 void rlimits_apply(struct mm_struct *mm)
@@ -71,7 +90,7 @@ static long prlimit_virtual(u64 resource, u64 new, u64 old)
 			return -EFAULT;
 		if (want.cur > want.max)
 			return -EINVAL;
-		if (want.max > v->max && host_call(__NR_geteuid) != 0)
+		if (want.max > v->max && !host_capable(CAP_SYS_RESOURCE))
 			return -EPERM;
 		*v = want;
 		rlimits_apply(kproc.mm);
@@ -175,16 +194,17 @@ long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off)
 {
 	if (off & ~PAGE_MASK)
 		return -EINVAL;
-	if ((flags & MAP_LOCKED) || ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && addr < LOW_MEMORY))
+	if ((flags & MAP_LOCKED) || (kproc.mm->def_flags & VM_LOCKED) || ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && addr < LOW_MEMORY))
 		capabilities_refresh(kproc.mm);
 	if (flags & MAP_ANONYMOUS)
 		return sys_mmap(kproc.task, addr, len, prot, flags, NULL, off);
 	if ((s32)fd == KERNEL_FD)
 		return -EBADF;
-	if (!len)
-		return -EINVAL;
-	if (len > GUEST_END)
-		return -ENOMEM;
+	if (!len || len > GUEST_END) {
+		long ret = host_call(__NR_fcntl, fd, 1 /* F_GETFD */);
+
+		return ret < 0 ? ret : len ? -ENOMEM : -EINVAL;
+	}
 	return mmap_file(addr, len, prot, flags, (s32)fd, off);
 }
 

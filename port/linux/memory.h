@@ -3,6 +3,7 @@
 #define QUIRE_LINUX_MEMORY_H
 #include "kernel.h"
 void capabilities_refresh(struct mm_struct *mm); /* what the host would let the guest do */
+bool host_capable(unsigned cap); /* CAP_* of the guest's process, effective */
 void rlimits_apply(struct mm_struct *mm);
 u64 rlimit_stack(void);
 long sys_prlimit64(struct trap *t, const u64 a[6]);

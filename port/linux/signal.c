@@ -25,7 +25,6 @@
 #define SIG_DFL_ 0ull
 #define SIG_IGN_ 1ull
 #define SS_ONSTACK_ 1
-#define SS_DISABLE_ 2
 #define SS_AUTODISARM_ 0x80000000u
 #define MINSIGSTKSZ_ 2048
 #define RED_ZONE 128 /* System V ABI, AMD64 supplement 3.2.2 */
@@ -95,8 +94,7 @@ void signals_exec_reset(struct kthread *k)
 			host_sigaction(sig, SIG_DFL_, 0, 0);
 		memset(sa, 0, sizeof(*sa));
 	}
-	k->alt_sp = k->alt_size = 0;
-	k->alt_flags = SS_DISABLE_;
+	k->alt_sp = k->alt_size = 0; /* the flags stay, as on Linux */
 	k->has_saved_mask = 0;
 }
 
@@ -114,15 +112,22 @@ void die_by_signal(int sig)
 		host_call(__NR_rt_sigsuspend, &none, 8);
 }
 
+/* Does sp lie on the stack that is set? */
+static bool in_altstack(const struct kthread *k, u64 sp)
+{
+	return sp > k->alt_sp && sp - k->alt_sp <= k->alt_size;
+}
+
+/* Is the program running on it?  One that disarms itself may be set anew by whoever runs there. */
 static bool on_altstack(const struct kthread *k, u64 sp)
 {
-	return !(k->alt_flags & SS_DISABLE_) && sp - k->alt_sp <= k->alt_size && sp > k->alt_sp;
+	return !(k->alt_flags & SS_AUTODISARM_) && in_altstack(k, sp);
 }
 
 static s32 altstack_state(const struct kthread *k, u64 sp)
 {
 	if (!k->alt_size)
-		return SS_DISABLE_;
+		return (s32)SS_DISABLE_;
 	return on_altstack(k, sp) ? SS_ONSTACK_ : 0;
 }
 
@@ -161,30 +166,27 @@ static void requeue(struct kthread *k, int sig, const u8 *info)
 		host_call(__NR_tgkill, host_call(__NR_getpid), k->tid, sig);
 }
 
-static u64 frame_stack(const struct kthread *k, u64 sp, u64 sa_flags)
-{
-	if ((sa_flags & SA_ONSTACK_) && k->alt_size && !on_altstack(k, sp))
-		return k->alt_sp + k->alt_size;
-	return sp - RED_ZONE;
-}
-
-/* Writes the frame; 0 or -EFAULT. */
-static int push_frame(struct kthread *k, struct ucontext_host *uc, u64 sp, const struct guest_sigaction *sa,
-		      const u8 *info, u64 mask, u64 *frame_at)
+/* Writes the frame; 0 or -EFAULT.  One that would run over the end of the alternate stack is not written at all. */
+static int push_frame(struct kthread *k, struct ucontext_host *uc, const struct guest_sigaction *sa, const u8 *info, u64 mask,
+		      u64 *frame_at)
 {
 	const u8 *fp = (const u8 *)uc->r.fpstate;
 	u32 fp_size = fp ? fpstate_size(fp) : 0;
+	bool nested = on_altstack(k, uc->r.sp), entering = (sa->flags & SA_ONSTACK_) && k->alt_size && !nested;
+	u64 sp = entering ? k->alt_sp + k->alt_size : uc->r.sp - RED_ZONE;
 	u64 fp_at = ALIGN_DOWN(sp - fp_size, 64);
 	u64 at = ALIGN_DOWN(fp_at - sizeof(struct guest_frame), 16) - 8;
 	struct guest_frame f;
 
+	if ((nested || entering) && !in_altstack(k, at))
+		return -EFAULT;
 	f.pretcode = sa->restorer;
 	f.uc = *uc;
 	f.uc.uc_link = 0;
 	f.uc.r.fpstate = fp ? fp_at : 0;
 	f.uc.sigmask = mask | (k->vmask & SIGMASK_NEVER);
 	f.uc.stack = (struct stack_host){ .sp = k->alt_sp, .size = k->alt_size,
-					  .flags = altstack_state(k, uc->r.sp) };
+					  .flags = (s32)k->alt_flags };
 	__builtin_memcpy(f.info, info, sizeof(f.info));
 	if (copy_to_user(at, &f, sizeof(f)) || (fp && copy_to_user(fp_at, fp, fp_size)))
 		return -EFAULT;
@@ -217,19 +219,17 @@ static void enter_handler(struct ucontext_host *uc, int sig, u64 frame, u64 hand
 	init_fpstate(uc);
 }
 
-/* Runs the handler of sig, of which `sa` is a snapshot (another thread may change it meanwhile). */
-static void run_handler(struct kthread *k, struct ucontext_host *uc, int sig, const u8 *info,
-			const struct guest_sigaction *sa)
+/* Runs the handler of sig, of which `sa` is a snapshot (another thread may change it meanwhile).  -EFAULT, and nothing but the
+ * interrupted call settled, if its frame finds no room. */
+static int run_handler(struct kthread *k, struct ucontext_host *uc, int sig, const u8 *info,
+		       const struct guest_sigaction *sa)
 {
-	u64 mask = uc->sigmask, frame = 0;
+	u64 mask = k->has_saved_mask ? k->saved_mask : uc->sigmask, frame = 0;
 
 	fix_syscall(k, uc, sa->flags & SA_RESTART_);
-	if (k->has_saved_mask) {
-		k->has_saved_mask = 0;
-		mask = k->saved_mask;
-	}
-	if (push_frame(k, uc, frame_stack(k, uc->r.sp, sa->flags), sa, info, mask, &frame))
-		die_by_signal(SIG_SEGV);
+	if (push_frame(k, uc, sa, info, mask, &frame))
+		return -EFAULT;
+	k->has_saved_mask = 0;
 	mask |= sa->mask | (sa->flags & SA_NODEFER_ ? 0 : SIGBIT(sig));
 	k->vmask |= (sa->mask | (sa->flags & SA_NODEFER_ ? 0 : SIGBIT(sig))) & SIGMASK_NEVER;
 	uc->sigmask = mask & ~SIGMASK_NEVER;
@@ -238,6 +238,7 @@ static void run_handler(struct kthread *k, struct ucontext_host *uc, int sig, co
 		k->alt_flags = SS_DISABLE_;
 	}
 	enter_handler(uc, sig, frame, sa->handler);
+	return 0;
 }
 
 static struct guest_sigaction take_action(int sig)
@@ -260,26 +261,6 @@ static bool default_is_ignore(int sig)
 	return sig == 17 /* CHLD */ || sig == 18 /* CONT */ || sig == 23 /* URG */ || sig == 28 /* WINCH */;
 }
 
-void deliver_signal(struct kthread *k, struct ucontext_host *uc, int sig, const u8 *info)
-{
-	struct guest_sigaction sa;
-
-	if (kernel_owned(sig) ? (k->vmask & SIGBIT(sig)) : (uc->sigmask & SIGBIT(sig)) && !k->has_saved_mask) {
-		if (!kernel_owned(sig))
-			requeue(k, sig, info);
-		else
-			k->held_back |= SIGBIT(sig);
-		return;
-	}
-	sa = take_action(sig);
-	if (sa.handler > SIG_IGN_)
-		run_handler(k, uc, sig, info, &sa);
-	else if (sa.handler == SIG_DFL_ && kernel_owned(sig))
-		die_by_signal(sig);
-	else if (sa.handler == SIG_DFL_ && !default_is_ignore(sig))
-		requeue(k, sig, info);
-}
-
 void force_signal(struct kthread *k, struct ucontext_host *uc, const struct fault_info *fi)
 {
 	struct guest_sigaction sa = take_action(fi->sig);
@@ -291,7 +272,35 @@ void force_signal(struct kthread *k, struct ucontext_host *uc, const struct faul
 	__builtin_memcpy(info, head, sizeof(head));
 	__builtin_memcpy(info + 16, &fi->addr, 8);
 	uc->r.cr2 = fi->addr;
-	run_handler(k, uc, fi->sig, info, &sa);
+	if (run_handler(k, uc, fi->sig, info, &sa))
+		die_by_signal(SIG_SEGV);
+}
+
+void deliver_signal(struct kthread *k, struct ucontext_host *uc, int sig, const u8 *info)
+{
+	struct fault_info no_room = { .sig = SIG_SEGV, .code = SI_KERNEL };
+	struct guest_sigaction sa;
+
+	if (kernel_owned(sig) ? (k->vmask & SIGBIT(sig)) : (uc->sigmask & SIGBIT(sig)) && !k->has_saved_mask) {
+		if (!kernel_owned(sig))
+			requeue(k, sig, info);
+		else
+			k->held_back |= SIGBIT(sig);
+		return;
+	}
+	sa = take_action(sig);
+	if (sa.handler > SIG_IGN_) {
+		if (!run_handler(k, uc, sig, info, &sa))
+			return;
+		/* SIGSEGV may have a handler on a stack of its own; but not if it was the one. */
+		if (sig == SIG_SEGV)
+			die_by_signal(SIG_SEGV);
+		force_signal(k, uc, &no_room);
+	} else if (sa.handler == SIG_DFL_ && kernel_owned(sig)) {
+		die_by_signal(sig);
+	} else if (sa.handler == SIG_DFL_ && !default_is_ignore(sig)) {
+		requeue(k, sig, info);
+	}
 }
 
 /* ---- system calls ---- */
@@ -380,6 +389,23 @@ static int restore_fpstate(struct ucontext_host *uc, u64 from)
 	return 0;
 }
 
+/* 0 or the errno of sigaltstack(2). */
+static int set_altstack(struct kthread *k, const struct stack_host *new, u64 sp, u64 min_size)
+{
+	u32 mode = (u32)new->flags & ~SS_AUTODISARM_;
+
+	if (k->alt_size && on_altstack(k, sp))
+		return -EPERM;
+	if (mode != 0 && mode != SS_DISABLE_ && mode != SS_ONSTACK_)
+		return -EINVAL;
+	if (mode != SS_DISABLE_ && new->size < min_size)
+		return -ENOMEM;
+	k->alt_sp = mode == SS_DISABLE_ ? 0 : new->sp;
+	k->alt_size = mode == SS_DISABLE_ ? 0 : new->size;
+	k->alt_flags = (u32)new->flags;
+	return 0;
+}
+
 long sys_rt_sigreturn(struct trap *t)
 {
 	struct ucontext_host *uc = t->uc, in;
@@ -395,10 +421,7 @@ long sys_rt_sigreturn(struct trap *t)
 	if (restore_fpstate(uc, in.r.fpstate))
 		die_by_signal(SIG_SEGV);
 	set_guest_mask(t->k, uc, in.sigmask);
-	if (t->k->alt_size != in.stack.size || t->k->alt_sp != in.stack.sp) {
-		t->k->alt_sp = in.stack.sp;
-		t->k->alt_size = (in.stack.flags & SS_DISABLE_) ? 0 : in.stack.size;
-	}
+	set_altstack(t->k, &in.stack, uc->r.sp, 0); /* what is wrong with it is not told, as on Linux */
 	t->k->syscall_nr = -1;
 	return (long)uc->r.ax;
 }
@@ -407,24 +430,14 @@ long sys_sigaltstack(struct trap *t, u64 ss, u64 oss)
 {
 	struct kthread *k = t->k;
 	struct stack_host new, old = { .sp = k->alt_sp, .size = k->alt_size, .flags = altstack_state(k, t->uc->r.sp) };
+	long ret;
 
 	old.flags |= (s32)(k->alt_flags & SS_AUTODISARM_);
-	if (ss) {
-		u32 mode;
-
-		if (copy_from_user(&new, ss, sizeof(new)))
-			return -EFAULT;
-		if (k->alt_size && on_altstack(k, t->uc->r.sp))
-			return -EPERM;
-		mode = (u32)new.flags & ~SS_AUTODISARM_;
-		if (mode != 0 && mode != SS_DISABLE_ && mode != SS_ONSTACK_)
-			return -EINVAL;
-		if (mode != SS_DISABLE_ && new.size < MAX(MINSIGSTKSZ_, kproc.minsigstksz))
-			return -ENOMEM;
-		k->alt_sp = mode == SS_DISABLE_ ? 0 : new.sp;
-		k->alt_size = mode == SS_DISABLE_ ? 0 : new.size;
-		k->alt_flags = (u32)new.flags & SS_AUTODISARM_;
-	}
+	if (ss && copy_from_user(&new, ss, sizeof(new)))
+		return -EFAULT;
+	ret = ss ? set_altstack(k, &new, t->uc->r.sp, MAX(MINSIGSTKSZ_, kproc.minsigstksz)) : 0;
+	if (ret)
+		return ret;
 	if (oss && copy_to_user(oss, &old, sizeof(old)))
 		return -EFAULT;
 	return 0;
