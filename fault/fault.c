@@ -41,7 +41,7 @@ void fault_gather(struct vm_fault *vmf, u64 addr, u64 pages, pfn_t pfn, u32 refs
 
 enum vm_fault_reason fault_need_file(struct vm_fault *vmf, enum vm_fault_need need)
 {
-	file_get(vmf->vma->vm_file);
+	file_get_held(vmf->vma->vm_file);
 	vmf->need_file = vmf->vma->vm_file;
 	vmf->need_random = vmf->vma->vm_flags & VM_RAND_READ;
 	return fault_retry(vmf, need);

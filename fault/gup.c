@@ -51,7 +51,7 @@ static void take_page(struct mm_struct *mm, struct vm_area_struct *vma, u64 addr
 	if (m && mapping_is_token(m)) {
 		up->file = vma->vm_file;
 		up->pgoff = linear_page_index(vma, addr);
-		file_get(up->file);
+		file_get_held(up->file);
 		return;
 	}
 	up->folio = folio;

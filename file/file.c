@@ -95,35 +95,57 @@ static bool drop_some_folios(struct address_space *m)
 	return false;
 }
 
-void mapping_put(struct address_space *m)
+/* Bytes first: while we count, it stays. */
+static void write_before_last_put(struct address_space *m)
 {
 	struct quire *q = m->q;
-	bool dirty, gone = false;
+	bool dirty;
 
 	spin_lock(&q->lock);
 	dirty = m->refcount == 1 && m->nrpages && !(m->flags & (AS_TOKEN | AS_SHMEM));
 	spin_unlock(&q->lock);
-	/* Still counted, so it stays: bytes first. */
 	if (dirty && filemap_sync(m, 0, ~0ull, false))
 		quire_log(q, 3, "lost write of dev %llx ino %llu", (unsigned long long)m->dev,
 			  (unsigned long long)m->ino);
+}
+
+/* Gives the reference of *where back and clears *where.  If we die on the way, *where still says what is left to be done:
+ * it holds a counted mapping, or one that counts 0, is unhashed and has only to be freed. */
+static void mapping_put_from(struct address_space **where)
+{
+	struct address_space *m = *where;
+	struct quire *q = m->q;
+	bool gone = false;
+
+	write_before_last_put(m);
 	spin_lock(&q->lock);
 	/* Our reference keeps it while it is emptied; a reference taken meanwhile ends that. */
 	while (m->refcount == 1 && !(gone = drop_some_folios(m))) {
 		spin_unlock(&q->lock);
 		spin_lock(&q->lock);
 	}
-	m->refcount--;
-	if (m->refcount)
-		gone = false;
-	if (gone)
+	if (m->refcount > 1) {
+		m->refcount--;
+		*where = NULL;
+	} else if (m->refcount) {
+		m->refcount = 0;
 		hash_remove(m);
+	}
+	gone = *where != NULL;
 	spin_unlock(&q->lock);
 	if (!gone)
 		return;
 	if (m->ops->release)
 		m->ops->release(m);
+	spin_lock(&q->lock);
+	*where = NULL;
 	kmem_cache_free(q, q->mapping_cache, m);
+	spin_unlock(&q->lock);
+}
+
+void mapping_put(struct address_space *m)
+{
+	mapping_put_from(&m);
 }
 
 struct file *file_create(struct quire *q, struct address_space *m, u32 mode, const char *path)
@@ -157,17 +179,77 @@ void file_get(struct file *f)
 	spin_unlock(&f->q->lock);
 }
 
-void file_put(struct file *f)
+void file_get_held(struct file *f)
+{
+	spin_lock(&f->q->lock);
+	f->refcount++;
+	file_note_held(port_ctx(), f);
+	spin_unlock(&f->q->lock);
+}
+
+/* Strikes a reference of f off the context's list; false if none is noted.  Under q->lock. */
+static bool forget_held(struct ctx *c, const struct file *f)
+{
+	u32 i = c->nfiles;
+
+	while (i && c->files[i - 1] != f)
+		i--;
+	if (i)
+		c->files[i - 1] = c->files[--c->nfiles];
+	return i;
+}
+
+/* Nobody refers to f any more but the caller's list. */
+static void file_free(struct file *f)
 {
 	struct quire *q = f->q;
-	bool last;
 
+	if (f->mapping)
+		mapping_put_from(&f->mapping);
 	spin_lock(&q->lock);
-	last = --f->refcount == 0;
-	spin_unlock(&q->lock);
-	if (!last)
-		return;
-	mapping_put(f->mapping);
+	forget_held(port_ctx(), f);
 	kfree(q, f->path);
 	kmem_cache_free(q, q->file_cache, f);
+	spin_unlock(&q->lock);
+}
+
+void file_put(struct file *f)
+{
+	struct ctx *c = port_ctx();
+	bool last;
+
+	spin_lock(&f->q->lock);
+	last = --f->refcount == 0;
+	forget_held(c, f);
+	if (last)
+		file_note_held(c, f);
+	spin_unlock(&f->q->lock);
+	if (last)
+		file_free(f);
+}
+
+/* Moves the newest of the dead context's files to the caller: one transaction, so that it is never in two hands. */
+static struct file *take_over(struct ctx *dead)
+{
+	struct file *f = NULL;
+
+	spin_lock(&dead->q->lock);
+	if (dead->nfiles) {
+		f = dead->files[--dead->nfiles];
+		file_note_held(port_ctx(), f);
+	}
+	spin_unlock(&dead->q->lock);
+	return f;
+}
+
+void file_drop_held(struct ctx *dead)
+{
+	struct file *f;
+
+	while ((f = take_over(dead))) {
+		if (READ_ONCE(f->refcount))
+			file_put(f);
+		else
+			file_free(f);
+	}
 }

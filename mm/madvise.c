@@ -161,6 +161,7 @@ static int want_file(struct advice *a)
 	a->file_end = base + (a->end - vma_start(a->vma));
 	spin_lock(&a->mm->q->lock);
 	a->file->refcount++;
+	file_note_held(port_ctx(), a->file);
 	spin_unlock(&a->mm->q->lock);
 	return 0;
 }

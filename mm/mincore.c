@@ -108,6 +108,7 @@ static void job_take(struct sync_job *job, struct vm_area_struct *vma, u64 start
 	job->end = base + (MIN(end, vma_end(vma)) - vma_start(vma));
 	spin_lock(&vma->vm_mm->q->lock);
 	job->file->refcount++;
+	file_note_held(port_ctx(), job->file);
 	spin_unlock(&vma->vm_mm->q->lock);
 }
 

@@ -270,6 +270,7 @@ static struct file *reap_one(struct mm_struct *mm)
 	vma = mm->dead_vmas;
 	if (vma) {
 		file = vma->vm_file;
+		file_note_held(port_ctx(), file);
 		mm->dead_vmas = vma->moved_next;
 		kmem_cache_free(mm->q, mm->q->vma_cache, vma);
 	}
@@ -355,6 +356,8 @@ void exit_mmap(struct mm_struct *mm)
 	spin_lock(&q->lock);
 	exe = mm->exe_file;
 	mm->exe_file = NULL;
+	if (exe && q->hooks.file_put)
+		file_note_held(port_ctx(), exe);
 	mm_unpublish(mm);
 	mm_unhold(mm);
 	kmem_cache_free(q, q->mm_cache, mm);

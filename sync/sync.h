@@ -35,6 +35,7 @@
 
 struct quire;
 struct mm_struct;
+struct file;
 
 enum lock_rank {
 	LOCK_RANK_NONE = 0,
@@ -63,6 +64,7 @@ struct mutex {
 #define CTX_MAX_PINS 12
 #define CTX_MAX_PARKED 1024
 #define CTX_MAX_MMS 16
+#define CTX_MAX_FILES 8
 #define UNDO_CAPACITY 16384
 #define UNDO_INLINE 16
 /* A long operation commits when its log has grown past this.  On an address space (munmap, fork) a commit may mean to synchronise
@@ -141,6 +143,10 @@ struct ctx {
 	 * whoever tidies up after it goes on.  Logged; mm_hold(). */
 	u32 nmms;
 	struct mm_struct *mms[CTX_MAX_MMS];
+	/* The same for files: a reference of each, or (refcount == 0) the file itself, half-way to being freed.  Logged;
+	 * file_note_held(). */
+	u32 nfiles;
+	struct file *files[CTX_MAX_FILES];
 	struct parked_frame parked[CTX_MAX_PARKED];
 	struct undo_entry log[UNDO_CAPACITY];
 };

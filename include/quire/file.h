@@ -30,7 +30,7 @@ struct mapping_ops {
 	int (*punch_hole)(struct address_space *m, u64 start, u64 end);
 	/* Size in bytes now. */
 	u64 (*size)(struct address_space *m);
-	/* The last reference went away: free host resources.  Under no lock. */
+	/* The last reference went away: free host resources.  Under no lock.  Asked again if the first asker died on the way. */
 	void (*release)(struct address_space *m);
 };
 
@@ -84,6 +84,17 @@ void mapping_put(struct address_space *m);
 struct file *file_create(struct quire *q, struct address_space *m, u32 mode, const char *path); /* takes over no reference */
 void file_get(struct file *f);
 void file_put(struct file *f); /* under no lock (release may block) */
+/* A reference that only the calling context knows of.  file_put() takes it back. */
+void file_get_held(struct file *f);
+/* For whoever tidies up after a dead context, under no lock: gives its references back. */
+void file_drop_held(struct ctx *dead);
+/* c has a reference of f from here on that is written nowhere else.  In the transaction that takes it.  A full list forgets:
+ * that costs a file object after a death, never more. */
+static inline void file_note_held(struct ctx *c, struct file *f)
+{
+	if (c->nfiles < CTX_MAX_FILES)
+		c->files[c->nfiles++] = f;
+}
 
 /* ---- file/readwrite.c, file/writeback.c: plain file I/O, coherent with mappings.  Under no lock ---- */
 /* Bytes read or written (short at end of file), or negative errno. */

@@ -222,6 +222,7 @@ static void reap_ctx(struct ctx *dead)
 	/* Before its references go: in exec it has joined an address space that only such a reference keeps. */
 	ctx_leave_mm(dead);
 	mm_drop_held(dead);
+	file_drop_held(dead);
 	ctx_free(dead);
 	shared_area()->stat_recoveries++;
 }

@@ -57,6 +57,7 @@ unsigned sim_recover_dead(struct quire *q)
 		ctx_recover(s->ctx);
 		drop_parked(s->ctx);
 		mm_drop_held(s->ctx);
+		file_drop_held(s->ctx);
 		sim_ctx_destroy(s);
 		n++;
 	}

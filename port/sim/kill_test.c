@@ -107,10 +107,9 @@ static u64 one_life(struct quire *q, u64 n)
 }
 
 /* What a death may cost: references that only the dead context knew of.  The core's own are in its lists (parked frames,
- * held mms); not yet the file that a fault had taken (file, address space, path, and the frames that stay cached for it); and
- * this test's of a task. */
-#define MAY_LOSE_OBJECTS 4
-#define MAY_LOSE_FRAMES 8
+ * held mms, held files); not this test's reference of the child's task. */
+#define MAY_LOSE_OBJECTS 1
+#define MAY_LOSE_FRAMES 0
 
 static void killed_at_every_event(void **state)
 {
