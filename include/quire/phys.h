@@ -180,6 +180,8 @@ struct frame *phys_take_free_block(struct quire *q, pfn_t head, unsigned order);
 bool phys_balanced(struct quire *q, unsigned order, int wmark, enum zone_type highest);
 /* Frames missing to the high watermark, summed over the zones that lie below it. */
 u64 phys_shortfall(struct quire *q);
+/* A watermark, summed over all zones. */
+u64 phys_watermark_pages(struct quire *q, int wmark);
 void set_min_free_kbytes(struct quire *q, u64 kbytes); /* vm.min_free_kbytes; under no lock */
 void set_lowmem_reserve_ratio(struct quire *q, const u32 ratio[MAX_NR_ZONES]);
 /* Per mille, as /sys/kernel/debug/extfrag: unusable free memory for order; fragmentation index (-1000: would

@@ -276,6 +276,9 @@ static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 	case PROCFS_OVERCOMMIT_RATIO: put_number(out, q->cfg.overcommit_ratio); break;
 	case PROCFS_MAX_MAP_COUNT: put_number(out, q->cfg.max_map_count); break;
 	case PROCFS_MIN_FREE_KBYTES: put_number(out, q->phys.min_free_kbytes); break;
+	case PROCFS_PANIC_ON_OOM: put_number(out, q->oom.panic_on_oom); break;
+	case PROCFS_OOM_KILL_ALLOCATING_TASK: put_number(out, q->oom.kill_allocating_task); break;
+	case PROCFS_OOM_DUMP_TASKS: put_number(out, q->oom.dump_tasks); break;
 	}
 }
 
@@ -302,6 +305,7 @@ bool procfs_is_writable(u32 kind)
 	switch (kind) {
 	case PROCFS_OVERCOMMIT_MEMORY: case PROCFS_OVERCOMMIT_RATIO: case PROCFS_MAX_MAP_COUNT:
 	case PROCFS_MIN_FREE_KBYTES: case PROCFS_DROP_CACHES: case PROCFS_OOM_SCORE_ADJ: case PROCFS_MEM:
+	case PROCFS_PANIC_ON_OOM: case PROCFS_OOM_KILL_ALLOCATING_TASK: case PROCFS_OOM_DUMP_TASKS:
 		return true;
 	default:
 		return false;
@@ -334,11 +338,8 @@ static int store_oom_score_adj(s32 pid, s64 adj)
 
 	if (!t)
 		return r;
-	/* Only root may make a process less likely to be killed (CAP_SYS_RESOURCE on Linux). */
-	if (adj < READ_ONCE(t->oom_score_adj) && host_call(__NR_geteuid))
-		r = -EACCES;
-	else
-		r = proc_set_oom_score_adj(t, adj);
+	/* Root stands for CAP_SYS_RESOURCE: only it may make a process less likely to be killed than root left it. */
+	r = proc_set_oom_score_adj(t, adj, !host_call(__NR_geteuid));
 	task_put(t);
 	return r;
 }
@@ -411,6 +412,12 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 			return -EINVAL;
 		set_min_free_kbytes(q, (u64)v);
 		return 0;
+	case PROCFS_PANIC_ON_OOM:
+		return store_setting(q, &q->oom.panic_on_oom, v, 2);
+	case PROCFS_OOM_KILL_ALLOCATING_TASK:
+		return store_setting(q, &q->oom.kill_allocating_task, v, INT_MAX);
+	case PROCFS_OOM_DUMP_TASKS:
+		return store_setting(q, &q->oom.dump_tasks, v, INT_MAX);
 	case PROCFS_DROP_CACHES:
 		/* 1 = page cache, 2 = slab objects (none of ours are mere caches), 3 = both. */
 		if (v < 1 || v > 3)
