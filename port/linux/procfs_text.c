@@ -381,6 +381,14 @@ static void drop_page_cache(struct quire *q)
 	}
 }
 
+static void count_drop(struct quire *q, s64 what)
+{
+	spin_lock(&q->lock);
+	count_vm_events(q, DROP_PAGECACHE, what & 1);
+	count_vm_events(q, DROP_SLAB, what >> 1 & 1);
+	spin_unlock(&q->lock);
+}
+
 static int store_setting(struct quire *q, u32 *setting, s64 v, s64 max)
 {
 	if (v < 0 || v > max)
@@ -424,6 +432,7 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 			return -EINVAL;
 		if (v & 1)
 			drop_page_cache(q);
+		count_drop(q, v);
 		return 0;
 	default:
 		return -EINVAL;

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""What the machine shows of itself moves as on Linux: the same load natively and inside, step by step, and the tools that read it.
+
+The load maps, touches, locks, shares, forks and frees memory and reads a mapped file; after each step it notes how far
+/proc/meminfo, /proc/vmstat and its own /proc/self files went.  Compared are directions and orders of magnitude: what moves by a
+good part of the load on the host must do so in the machine.  The host is shared with others, so a figure that others may have
+moved is asked for again, and left out (and said so) if it stays wild.
+
+Environment: QUIRE (the program).
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from machine import Failed, expect, run  # noqa: E402
+
+SIZE = 96  # MiB of every step
+LOAD = r"""
+import json, mmap, os, sys, time
+N = int(sys.argv[1]) << 20
+def figures():
+    f = {}
+    for line in open("/proc/meminfo"):
+        name, value = line.split()[:2]
+        f["meminfo." + name[:-1]] = int(value)
+    for line in open("/proc/vmstat"):
+        name, value = line.split()
+        f["vmstat." + name] = int(value) * (4 if name.startswith("nr_") else 1)
+    for line in open("/proc/self/status"):
+        if line.startswith(("Vm", "Rss")):
+            f["self." + line.split(":")[0]] = int(line.split()[1])
+    for line in open("/proc/self/smaps_rollup"):
+        if line.rstrip().endswith("kB"):
+            f["rollup." + line.split(":")[0]] = int(line.split()[1])
+    stat = open("/proc/self/stat").read().rsplit(")", 1)[1].split()
+    f["self.minflt"], f["self.vsize"], f["self.rss"] = int(stat[7]), int(stat[20]) >> 10, int(stat[21]) * 4
+    return f
+steps, last = [], None
+def step(name):
+    global last
+    now = figures()
+    if last:
+        steps.append([name, {k: now[k] - last[k] for k in now if k in last}])
+    last = figures()
+def touch(m, write=True):
+    for i in range(0, len(m), 4096):
+        if write: m[i] = 1
+        else: m[i]
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+path = os.path.join(os.environ.get("TMPDIR", "/tmp"), "quire-diff-views.%d" % os.getpid())
+with open(path, "wb") as f:
+    for _ in range(N >> 20): f.write(b"x" * (1 << 20))
+    f.flush(); os.fsync(f.fileno()) # pages of the file that are dirty in the host's cache count as such
+step(None); step(None); steps.clear()
+a = mmap.mmap(-1, N, flags=PRIVATE); step("map private memory")
+touch(a); step("touch it")
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mlock.argtypes = libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+lock = min(N, 4 << 20)
+address = ctypes.addressof(ctypes.c_char.from_buffer(a))
+libc.mlock(address, lock); step("lock 4 MiB of it")
+libc.munlock(address, lock); step("unlock it")
+pid = os.fork()
+if not pid:
+    touch(a)
+    time.sleep(60)
+    os._exit(0)
+while int(open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()[7]) < 1: time.sleep(0.01)
+end = time.monotonic() + 10
+while time.monotonic() < end:
+    rss = [int(l.split()[1]) for l in open("/proc/%d/smaps_rollup" % pid) if l.startswith("Private_Dirty")]
+    if rss and rss[0] >= N >> 10: break
+    time.sleep(0.05)
+step("a child writes to all of it")
+os.kill(pid, 9); os.waitpid(pid, 0); time.sleep(0.3); step("the child is killed")
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.madvise(address, N, 4); step("MADV_DONTNEED")
+s = mmap.mmap(-1, N); touch(s); step("touch shared memory")
+s.close(); step("unmap it")
+f = open(path, "r+b")
+m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ); touch(m, False); step("read a mapped file")
+m.close(); step("unmap the file")
+f.close(); os.unlink(path)
+print(json.dumps(steps))
+"""
+# Where the host's own business does not reach: figures of the process itself.
+OWN = ("self.", "rollup.")
+# Machine-wide figures that follow the load on Linux.
+GLOBAL = ("meminfo.AnonPages", "meminfo.Mapped", "meminfo.Shmem", "meminfo.Cached", "meminfo.Committed_AS", "meminfo.PageTables",
+          "meminfo.Mlocked", "meminfo.Unevictable", "meminfo.Inactive(anon)", "vmstat.nr_anon_pages", "vmstat.nr_mapped",
+          "vmstat.nr_shmem", "vmstat.nr_file_pages", "vmstat.numa_hit", "vmstat.pgfree")
+# Known to differ, with the reason.
+EXCEPT = {
+    # The machine's page cache holds a host file's pages while it is mapped or open; the bytes are in the host's cache before.
+    ("read a mapped file", "meminfo.Cached"), ("read a mapped file", "vmstat.nr_file_pages"), ("unmap the file", "meminfo.Cached"),
+    ("unmap the file", "vmstat.nr_file_pages"), ("unmap the file", "vmstat.pgfree"), ("read a mapped file", "vmstat.numa_hit"),
+    # A fault brings up to 2 MiB, so there are fewer of them; a folio is one allocation.
+    ("touch it", "self.minflt"), ("touch shared memory", "self.minflt"), ("read a mapped file", "self.minflt"),
+    ("a child writes to all of it", "vmstat.numa_hit"), ("touch it", "vmstat.numa_hit"), ("touch shared memory", "vmstat.numa_hit"),
+}
+
+
+def native():
+    done = subprocess.run([sys.executable, "-c", LOAD, str(SIZE)], capture_output=True, text=True, timeout=60)
+    expect(done.returncode == 0, f"the load itself: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def inside(*options):
+    code, out, errors = run(*options, "--", sys.executable, "-c", LOAD, str(SIZE))
+    expect(code == 0, f"exit code {code}: {errors}")
+    return json.loads(out)
+
+
+def interesting(key):
+    return key.startswith(OWN) or key in GLOBAL
+
+
+def agrees(host, machine):
+    """Same direction, and the same within a factor of two and a half; small ones only need to be small."""
+    small = SIZE * 1024 // 8
+    if abs(host) < small:
+        return abs(machine) < 2 * small
+    return host * machine > 0 and 0.4 <= machine / host <= 2.5
+
+
+def differences(host, machine):
+    found = []
+    for (name, h), (_, m) in zip(host, machine):
+        for key in h:
+            if interesting(key) and key in m and (name, key) not in EXCEPT and not agrees(h[key], m[key]):
+                found.append((name, key, h[key], m[key]))
+    return found
+
+
+def same_load():
+    """The same load natively and inside: what moves there by a good part of the load moves here, the same way."""
+    machine = inside("--memory", "768M")
+    left = None
+    for _ in range(6):
+        host = native()
+        expect([n for n, _ in host] == [n for n, _ in machine], "other steps")
+        again = differences(host, machine)
+        own = [d for d in again if d[1].startswith(OWN)]
+        expect(not own, f"(step, figure, host, machine): {own}")
+        # What was right beside any quiet run of the host is right.
+        left = again if left is None else [d for d in left if (d[0], d[1]) in {(x[0], x[1]) for x in again}]
+        if not left:
+            break
+    moved = sum(1 for (_, h) in host for k in h if interesting(k) and abs(h[k]) >= SIZE * 1024 // 8)
+    expect(moved > 40, f"only {moved} figures moved on the host")
+    expect(not left, f"(step, figure, host, machine): {left}")
+    print(f"    {moved} figures moved on the host, and here")
+
+
+def memory_of_machine():
+    """MemFree and MemAvailable follow, which on the host other programs move too."""
+    steps = dict(inside("--memory", "768M"))
+    n = SIZE * 1024
+    for name, sign in (("touch it", -1), ("a child writes to all of it", -1), ("the child is killed", 1), ("MADV_DONTNEED", 1),
+                       ("touch shared memory", -1), ("unmap it", 1)):
+        for key in ("meminfo.MemFree", "meminfo.MemAvailable", "vmstat.nr_free_pages"):
+            expect(0.9 * n < sign * steps[name][key] < 1.2 * n, f"{name}: {key} {steps[name][key]:+} kB of {n}")
+
+
+def shell(script, *options, timeout=60):
+    code, out, errors = run(*options, "--", "bash", "-c", script, timeout=timeout)
+    expect(code == 0, f"exit code {code}: {out[-500:]} {errors}")
+    return out
+
+
+def tools():
+    """free, vmstat, top: totals are the machine's, and what a program takes shows in each."""
+    hold = "import time;b=bytearray(b'x'*4096)*(256*200);print('holds',flush=True);time.sleep(60)"
+    out = shell(f"export COLUMNS=200; free -k; exec 3< <(python3 -c \"{hold}\"); read -u3 x; free -k; vmstat -n 1 2;"
+                "top -b -n 1 -o RES | head -9; kill %1 2>/dev/null; pkill -f time.sleep", "--memory", "512M")
+    rows = [line.split() for line in out.splitlines()]
+    memory = [row for row in rows if row and row[0] == "Mem:"]
+    expect(len(memory) == 2 and memory[0][1] == memory[1][1] == str(512 << 10), f"{memory}")
+    for column, sign in ((2, 1), (3, -1), (6, -1)):  # used, free, available
+        moved = sign * (int(memory[1][column]) - int(memory[0][column]))
+        expect(190 << 10 < moved < 240 << 10, f"free: column {column} moved by {moved} kB: {memory}")
+    numbers = [row for row in rows if len(row) >= 17 and all(re.fullmatch(r"\d+", word) for word in row[:17])]
+    expect(len(numbers) == 2, f"vmstat: {out}")
+    expect(all(abs(int(row[3]) - int(memory[1][3])) < 40 << 10 for row in numbers), f"vmstat's free: {numbers} beside {memory[1]}")
+    expect(re.search(r"MiB Mem : +512\.0 total", out), out)
+    top = [row for row in rows if len(row) == 12 and row[11] == "python3"]
+    expect(top and 200 << 10 < int(top[0][5]) < 230 << 10 and 38 < float(top[0][9]) < 46, f"top: {top}")
+
+
+def shortage():
+    """Under pressure: swap fills, reclaim counts, free memory stays about the watermarks, in every view alike."""
+    use = ("import os,time;b=[bytearray(os.urandom(512)*8) for i in range(256*150)];print('holds',flush=True);"
+           "[b[i % len(b)].append(1) for i in range(0,len(b),3)];time.sleep(3)")
+    out = shell("cat /proc/vmstat /proc/meminfo; echo MIDDLE; vmstat -n 1 4 & exec 3< <(python3 -c \"" + use + "\"); read -u3 x; sleep 1.5;"
+                "cat /proc/vmstat /proc/meminfo /proc/zoneinfo /proc/swaps; free -k; wait", "--memory", "96M", "--swap", "512M")
+    before, after = (dict((a, int(b)) for a, b in re.findall(r"^([\w()]+):? +(\d+)(?: kB)?$", part, re.M)) for part in out.split("MIDDLE"))
+    moved = {k: after[k] - before[k] for k in after if k in before}
+    for key in ("pswpout", "pgscan_anon", "pgsteal_anon", "pageoutrun"):
+        expect(moved[key] > 0, f"{key} did not move")
+    out_kb, swap = moved["pswpout"] * 4, -moved["SwapFree"]
+    expect(40 << 10 < swap < 400 << 10 and out_kb >= swap * 0.9, f"{out_kb} kB swapped out, swap filled by {swap} kB")
+    expect(moved["pgsteal_kswapd"] + moved["pgsteal_direct"] >= moved["pswpout"] * 0.8, f"{moved}")
+    expect(after["MemFree"] < 24 << 10, f"MemFree is {after['MemFree']} kB")
+    zones = re.findall(r"^Node 0, zone +(\w+)\n(?:.*\n)*?  pages free +(\d+)\n.*\n +min +(\d+)\n +low +(\d+)\n +high +(\d+)", out, re.M)
+    used = [zone for zone in zones if int(zone[1])]
+    expect(used and all(0 < int(least) < int(low) < int(high) for _, _, least, low, high in used), f"{zones}")
+    free = sum(int(pages) for _, pages, *_ in zones) * 4
+    expect(abs(free - after["MemFree"]) < 8 << 10, f"zoneinfo {free} kB free, meminfo {after['MemFree']}")
+    used = int(re.search(r"^Swap: +\d+ +(\d+)", out, re.M)[1])
+    listed = int(re.search(r"^/dev/zram0 +partition\s+\d+\s+(\d+)", out, re.M)[1])
+    expect(abs(used - (after["SwapTotal"] - after["SwapFree"])) < 40 << 10 and abs(listed - used) < 40 << 10, f"{used} {listed} {after}")
+    rows = [[int(w) for w in line.split()[:17]] for line in out.splitlines() if re.fullmatch(r"( *\d+){17,18} *", line)]
+    expect(len(rows) == 4 and any(row[7] > 0 for row in rows[1:]), f"vmstat shows nothing swapped out: {rows}")
+
+
+TESTS = [same_load, memory_of_machine, tools, shortage]
+
+
+def main():
+    passed = failed = 0
+    for test in TESTS:
+        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
+            continue
+        try:
+            test()
+            passed += 1
+        except (Failed, subprocess.TimeoutExpired, OSError) as error:
+            failed += 1
+            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
