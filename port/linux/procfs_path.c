@@ -31,7 +31,7 @@ static const struct known process_files[] = {
 	{ "status", PROCFS_STATUS }, { "statm", PROCFS_STATM }, { "stat", PROCFS_STAT },
 	{ "oom_score", PROCFS_OOM_SCORE }, { "oom_score_adj", PROCFS_OOM_SCORE_ADJ }, { "cmdline", PROCFS_CMDLINE },
 	{ "environ", PROCFS_ENVIRON }, { "auxv", PROCFS_AUXV }, { "mem", PROCFS_MEM }, { "pagemap", PROCFS_PAGEMAP },
-	{ "exe", PROCFS_EXE },
+	{ "exe", PROCFS_EXE }, { "clear_refs", PROCFS_CLEAR_REFS },
 };
 
 static u32 find_name(const struct known *table, size_t n, const char *name)

@@ -90,6 +90,7 @@ int proc_set_oom_score_adj(struct task *t, s64 adj, bool capable)
 	t->oom_score_adj = (s32)adj;
 	return 0;
 }
+int proc_clear_refs(struct mm_struct *m, s64 type) { return type < 1 || type > 5 ? -EINVAL : 0; }
 size_t proc_pagemap(struct mm_struct *m, u64 addr, u64 *entries, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

@@ -306,6 +306,7 @@ bool procfs_is_writable(u32 kind)
 	case PROCFS_OVERCOMMIT_MEMORY: case PROCFS_OVERCOMMIT_RATIO: case PROCFS_MAX_MAP_COUNT:
 	case PROCFS_MIN_FREE_KBYTES: case PROCFS_DROP_CACHES: case PROCFS_OOM_SCORE_ADJ: case PROCFS_MEM:
 	case PROCFS_PANIC_ON_OOM: case PROCFS_OOM_KILL_ALLOCATING_TASK: case PROCFS_OOM_DUMP_TASKS:
+	case PROCFS_CLEAR_REFS:
 		return true;
 	default:
 		return false;
@@ -341,6 +342,21 @@ static int store_oom_score_adj(s32 pid, s64 adj)
 	/* Root stands for CAP_SYS_RESOURCE: only it may make a process less likely to be killed than root left it. */
 	r = proc_set_oom_score_adj(t, adj, !host_call(__NR_geteuid));
 	task_put(t);
+	return r;
+}
+
+static int store_clear_refs(s32 pid, s64 type)
+{
+	struct task *t = task_find_get(kthread()->ctx->q, pid);
+	struct mm_struct *mm = t ? task_get_mm(t) : NULL;
+	int r = t ? 0 : -ESRCH;
+
+	if (t)
+		task_put(t);
+	if (mm) {
+		r = proc_clear_refs(mm, type);
+		mmput(mm);
+	}
 	return r;
 }
 
@@ -409,6 +425,8 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 	switch (name->kind) {
 	case PROCFS_OOM_SCORE_ADJ:
 		return store_oom_score_adj(name->pid, v);
+	case PROCFS_CLEAR_REFS:
+		return store_clear_refs(name->pid, v);
 	case PROCFS_OVERCOMMIT_MEMORY:
 		return store_setting(q, &q->cfg.overcommit_memory, v, 2);
 	case PROCFS_OVERCOMMIT_RATIO:
