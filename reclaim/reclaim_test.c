@@ -1,5 +1,6 @@
 /*
- * Reclaim: page cache larger than memory, second chances, dirty pages, tokens.
+ * Reclaim and the OOM killer: page cache larger than memory, second chances, dirty pages, tokens; who is chosen, what the
+ * report says, and that nobody waits for ever.
  */
 #include "../task/memfile_test.h"
 #include <file/filemap.h>
@@ -279,6 +280,225 @@ static void test_stress(void **state)
 	run_stress(SIM_SCHED_THREADS, SIM_TLB_NORMAL);
 }
 
+/* ---- the OOM killer ---- */
+
+static struct task *task_with(struct quire *q, s32 pid, const char *comm, u64 pages, s32 adj)
+{
+	struct task *t = task_create(q, pid, 1, comm);
+	struct mm_struct *mm = mm_alloc(q, &guest_abi_x86_64);
+
+	t->oom_score_adj = adj;
+	t->uid = 1000;
+	task_set_mm(t, mm);
+	assert_int_equal(do_mmap(mm, NULL, BASE, 64 << 20, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, 0),
+			 (long)BASE);
+	for (u64 i = 0; i < pages; i++)
+		put(mm, BASE + i * PAGE_SIZE, i);
+	return t;
+}
+
+static void test_badness(void **state)
+{
+	struct sim_config cfg = { .memory = 32 << 20 };
+	struct quire *q = sim_machine_new(&cfg);
+	struct task *small = task_with(q, 10, "small", 100, 0), *big = task_with(q, 11, "big", 1000, 0);
+	struct task *spared = task_with(q, 12, "spared", 2000, -1000), *offered = task_with(q, 13, "offered", 200, 500);
+	struct task *chosen;
+	long points, tables = (long)(big->mm->pgtables_bytes / PAGE_SIZE), total = (long)totalram_pages(q);
+
+	assert_int_equal(oom_badness(q, big), 1000 + tables);
+	assert_int_equal(oom_badness(q, small), 100 + (long)(small->mm->pgtables_bytes / PAGE_SIZE));
+	assert_int_equal(oom_badness(q, spared), LONG_MIN);
+	assert_int_equal(oom_badness(q, offered), 200 + (long)(offered->mm->pgtables_bytes / PAGE_SIZE) + 500 * (total / 1000));
+	chosen = select_bad_process(q, &points);
+	assert_ptr_equal(chosen, offered);
+	task_put(chosen);
+	offered->oom_score_adj = 0;
+	chosen = select_bad_process(q, &points);
+	assert_ptr_equal(chosen, big);
+	assert_int_equal(points, 1000 + tables);
+	task_put(chosen);
+	task_exit(small);
+	task_exit(big);
+	task_exit(offered);
+	assert_null(select_bad_process(q, &points));
+	task_exit(spared);
+	sim_machine_free(q);
+}
+
+/* Takes memory until none is left for GFP_KERNEL; nobody is asked to die for it. */
+static unsigned long hog(struct quire *q, struct frame **list, unsigned long max)
+{
+	unsigned long n = 0;
+
+	while (n < max && (list[n] = alloc_page(q, (GFP_KERNEL | __GFP_NORETRY) & ~__GFP_DIRECT_RECLAIM)))
+		n++;
+	return n;
+}
+
+static void test_report_and_kill(void **state)
+{
+	struct sim_config cfg = { .memory = 16 << 20 };
+	struct quire *q = sim_machine_new(&cfg);
+	struct task *self = task_with(q, 20, "asker", 50, 0), *victim = task_with(q, 21, "hungry", 1500, 0);
+	struct frame **list = calloc(8192, sizeof(*list));
+	unsigned long n = hog(q, list, 8192);
+	const char *log;
+	char want[200];
+
+	port_ctx()->task = self;
+	sim_log_clear(q);
+	assert_int_equal(out_of_memory(q, GFP_HIGHUSER_MOVABLE, 0), 0);
+	assert_int_equal(sim_signals_sent(q, 21, 9), 1);
+	assert_int_equal(sim_signals_sent(q, 20, 0), 0);
+	log = sim_log_text(q);
+	assert_non_null(strstr(log, "asker invoked oom-killer: gfp_mask=0x"));
+	assert_non_null(strstr(log, "order=0, oom_score_adj=0"));
+	assert_non_null(strstr(log, "Mem-Info:"));
+	assert_non_null(strstr(log, "Tasks state (memory values in pages):\n"));
+	assert_non_null(strstr(log, "[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents "
+				    "oom_score_adj name\n"));
+	snprintf(want, sizeof(want), "[     21]  1000    21    16384     1500     1500        0         0 %8lu        0"
+				     "             0 hungry\n", (unsigned long)victim->mm->pgtables_bytes);
+	assert_non_null(strstr(log, want));
+	assert_non_null(strstr(log, "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,"
+				    "task_memcg=/,task=hungry,pid=21,uid=1000\n"));
+	assert_non_null(strstr(log, "Out of memory: Killed process 21 (hungry) total-vm:65536kB, anon-rss:6000kB, file-rss:0kB, "
+				    "shmem-rss:0kB, UID:1000 pgtables:"));
+	assert_int_equal(q->vm_events[OOM_KILL], 1);
+
+	/* While it is dying nobody else is killed; when it is gone there is memory. */
+	assert_int_equal(out_of_memory(q, GFP_KERNEL, 0), 0);
+	assert_int_equal(q->vm_events[OOM_KILL], 1);
+	task_exit(victim);
+	assert_int_equal(out_of_memory(q, GFP_KERNEL, 0), 0);
+	assert_int_equal(q->vm_events[OOM_KILL], 1);
+	assert_false(memory_shortage_relieved(q)); /* not short any more */
+
+	port_ctx()->task = NULL;
+	while (n)
+		__free_pages(q, list[--n], 0);
+	free(list);
+	task_exit(self);
+	sim_machine_free(q);
+}
+
+/* The asker is the biggest: it is told to give up.  One that never dies is passed over in time. */
+static void test_self_and_stubborn_victims(void **state)
+{
+	struct sim_config cfg = { .memory = 16 << 20 };
+	struct quire *q = sim_machine_new(&cfg);
+	struct task *self = task_with(q, 30, "asker", 1000, 0), *other = task_with(q, 31, "other", 500, 0);
+	struct frame **list = calloc(8192, sizeof(*list));
+	unsigned long n = hog(q, list, 8192);
+
+	port_ctx()->task = self;
+	assert_int_equal(out_of_memory(q, GFP_KERNEL, 0), -ENOMEM);
+	assert_int_equal(sim_signals_sent(q, 30, 9), 1);
+	assert_int_equal(out_of_memory(q, GFP_KERNEL, 0), -ENOMEM);
+	port_ctx()->task = NULL;
+	for (int i = 0; i < 20 && !sim_signals_sent(q, 31, 9); i++) {
+		sim_advance_clock(q, 1000000000);
+		out_of_memory(q, GFP_KERNEL, 0);
+	}
+	assert_int_equal(sim_signals_sent(q, 31, 9), 1);
+	for (int i = 0; i < 20; i++)
+		sim_advance_clock(q, 1000000000);
+	assert_int_equal(out_of_memory(q, GFP_KERNEL, 0), -ENOMEM);
+	assert_non_null(strstr(sim_log_text(q), "Out of memory and no killable processes..."));
+	/* Costly orders kill nobody. */
+	assert_int_equal(out_of_memory(q, GFP_KERNEL, 4), -ENOMEM);
+	while (n)
+		__free_pages(q, list[--n], 0);
+	free(list);
+	task_exit(self);
+	task_exit(other);
+	sim_machine_free(q);
+}
+
+/* Two tasks on one address space: memory comes back only when both are gone. */
+static void test_sharers_die_together(void **state)
+{
+	struct sim_config cfg = { .memory = 16 << 20 };
+	struct quire *q = sim_machine_new(&cfg);
+	struct task *a = task_with(q, 40, "parent", 1000, 0), *b = task_create(q, 41, 40, "vforked");
+	struct frame **list = calloc(8192, sizeof(*list));
+	unsigned long n;
+
+	mmget(a->mm);
+	task_set_mm(b, a->mm);
+	n = hog(q, list, 8192);
+	out_of_memory(q, GFP_KERNEL, 0);
+	assert_int_equal(sim_signals_sent(q, 40, 9), 1);
+	assert_int_equal(sim_signals_sent(q, 41, 9), 1);
+	while (n)
+		__free_pages(q, list[--n], 0);
+	free(list);
+	task_exit(a);
+	task_exit(b);
+	sim_machine_free(q);
+}
+
+/* The endless allocator: faults end with FAULT_KILLED or a failed access, in bounded time, and everything comes back. */
+static void test_endless_allocation_ends(void **state)
+{
+	struct sim_config cfg = { .memory = 8 << 20 };
+	struct quire *q = sim_machine_new(&cfg);
+	struct leak_check before = leak_count(q);
+	struct task *t = task_with(q, 50, "endless", 1, 0);
+	u64 pages = 0, v = 1;
+
+	port_ctx()->task = t;
+	while (access_process_vm(t->mm, BASE + pages * PAGE_SIZE, &v, 8, true) == 8)
+		pages++;
+	print_message("%lu of %lu pages\n", (unsigned long)pages, (unsigned long)totalram_pages(q));
+	assert_true(pages > totalram_pages(q) * 8 / 10 && pages < totalram_pages(q));
+	assert_int_equal(sim_signals_sent(q, 50, 9), 1);
+	port_ctx()->task = NULL;
+	task_exit(t);
+	leak_assert_none(q, before);
+	sim_machine_free(q);
+}
+
+/* Four greedy programs for ever on one small machine: each dies when it is chosen, at its next failed access, and a new one
+ * takes its place.  Everybody gets its turns, nothing hangs, nothing is lost. */
+static void greedy_thread(struct quire *q, unsigned i, void *arg)
+{
+	for (int life = 0; life < 5; life++) {
+		struct task *t = task_with(q, (s32)(100 + i * 10 + (unsigned)life), "greedy", 0, 0);
+		u64 at = 0, v = i;
+
+		port_ctx()->task = t;
+		while (access_process_vm(t->mm, BASE + at * PAGE_SIZE, &v, 8, true) == 8)
+			at++;
+		if (t->oom_victim == OOM_NONE || at > totalram_pages(q))
+			abort();
+		port_ctx()->task = NULL;
+		task_exit(t);
+	}
+}
+
+static void run_greedy(enum sim_sched sched)
+{
+	struct sim_config cfg = { .memory = 6 << 20, .sched = sched, .nr_cpus = 4, .seed = sim_seed(9),
+				  .real_clock = sched == SIM_SCHED_THREADS };
+	struct quire *q = sim_machine_new(&cfg);
+	struct leak_check before = leak_count(q);
+
+	sim_run(q, 4, greedy_thread, NULL);
+	assert_int_equal(q->tasks.nr, 0);
+	assert_in_range(q->vm_events[OOM_KILL], 20, 40);
+	leak_assert_none(q, before);
+	assert_true(phys_is_valid(q));
+	sim_machine_free(q);
+}
+
+static void test_greedy_programs(void **state)
+{
+	run_greedy(SIM_SCHED_ONE);
+	run_greedy(SIM_SCHED_THREADS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -290,6 +510,12 @@ int main(void)
 		cmocka_unit_test(test_reclaim_with_failing_writes),
 		cmocka_unit_test(test_cold_and_pageout),
 		cmocka_unit_test(test_stress),
+		cmocka_unit_test(test_badness),
+		cmocka_unit_test(test_report_and_kill),
+		cmocka_unit_test(test_self_and_stubborn_victims),
+		cmocka_unit_test(test_sharers_die_together),
+		cmocka_unit_test(test_endless_allocation_ends),
+		cmocka_unit_test(test_greedy_programs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

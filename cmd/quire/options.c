@@ -162,6 +162,14 @@ static int set_aslr(struct run_options *o, const struct host_facts *host, const 
 	return 0;
 }
 
+static int set_patch_syscalls(struct run_options *o, const struct host_facts *host, const char *value, char *error)
+{
+	o->patch_syscalls = strcmp(value, "on") == 0;
+	if (!o->patch_syscalls && strcmp(value, "off") != 0)
+		return bad(error, "'%s': on or off would be right", value);
+	return 0;
+}
+
 static int set_overcommit(struct run_options *o, const struct host_facts *host, const char *value, char *error)
 {
 	u64 n;
@@ -227,6 +235,8 @@ const struct option_spec run_option_table[] = {
 	{"folio-max", "SIZE", "2M", "Largest folio for anonymous memory: 4K, 16K, 64K or 2M.", set_folio_max},
 	{"overcommit", "0|1|2", "0", "As vm.overcommit_memory: 0 guess, 1 always, 2 never.", set_overcommit},
 	{"aslr", "on|off", "on", "Randomise where stack, heap and mappings lie.", set_aslr},
+	{"patch-syscalls", "on|off", "off", "Rewrite system calls that a program makes often, in the machine's copies of its text, so that "
+	 "they need no signal.", set_patch_syscalls},
 	{"seed", "N", "drawn from the host", "Seed of everything random in the machine.", set_seed},
 	{"name", "NAME", "the supervisor's process number", "How other commands find the machine.", set_name},
 	{"keep", NULL, NULL,

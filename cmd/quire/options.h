@@ -32,6 +32,7 @@ struct run_options {
 	u32 folio_max_order;      /* largest anonymous folio, 2^order pages: 0, 2, 4 or 9 */
 	u32 overcommit;           /* vm.overcommit_memory: 0, 1, 2 */
 	bool aslr;                /* randomise the layout of new address spaces */
+	bool patch_syscalls;      /* rewrite hot system call sites */
 	bool seed_given;          /* else the machine draws a seed from the host */
 	u64 seed;
 	bool keep;                /* the machine outlives its first program */

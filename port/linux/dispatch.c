@@ -97,7 +97,7 @@ static long sys_prctl(struct trap *t, const u64 a[6])
 	}
 }
 
-static long sys_memory(struct trap *t, long nr, const u64 a[6])
+static long memory_call(struct trap *t, long nr, const u64 a[6])
 {
 	struct task *task = kproc.task;
 
@@ -129,6 +129,16 @@ static long sys_memory(struct trap *t, long nr, const u64 a[6])
 	case __NR_setrlimit: return sys_setrlimit(t, a);
 	default: return -EOPNOTSUPP;
 	}
+}
+
+/* Rewritten system calls need some addresses, until the guest maps something there. */
+static long sys_memory(struct trap *t, long nr, const u64 a[6])
+{
+	long ret = memory_call(t, nr, a);
+
+	if (ret > 0 && (nr == __NR_mmap || nr == __NR_brk || nr == __NR_mremap || nr == __NR_shmat))
+		patch_check_room((u64)ret);
+	return ret;
 }
 
 static long sys_numa(struct trap *t, long nr, const u64 a[6])

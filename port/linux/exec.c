@@ -100,8 +100,6 @@ static long open_program(int dirfd, const char *path, int flags)
 	struct hostfile_info info;
 	long fd, ret;
 
-	if (dirfd == KERNEL_FD)
-		return -EBADF;
 	if ((flags & AT_EMPTY_PATH) && !*path) {
 		char link[32] = "/proc/self/fd/";
 
@@ -315,6 +313,7 @@ static void switch_mm(struct kthread *k, struct mm_struct *mm)
 	ctx_leave_mm(k->ctx);
 	host_call(__NR_munmap, PAGE_SIZE * 16, GUEST_END - PAGE_SIZE * 16);
 	kproc.nnative = 0;
+	patch_exec();
 	kproc.mm = mm;
 	kproc.flushed = host_mm_of(mm)->base;
 	kproc.seq_next = 0;

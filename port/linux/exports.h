@@ -13,7 +13,7 @@ struct machine_params {
 	u32 nr_cpus;
 	u32 overcommit;
 	u32 folio_max_order;
-	u32 aslr, verbose;
+	u32 aslr, verbose, patch;
 	u64 seed;              /* 0 = from the host */
 	const char *version;
 };

@@ -17,6 +17,8 @@ struct ucontext_host;
 
 /* Makes the guest run its handler for sig, or lets the host do what the default is. */
 void deliver_signal(struct kthread *k, struct ucontext_host *uc, int sig, const u8 *info);
+/* Gives a signal back to the host, as if it had not come yet. */
+void requeue_signal(struct kthread *k, int sig, const u8 *info);
 /* A fault of the guest's own: as the kernel's force_sig (a blocked or ignored one kills). */
 void force_signal(struct kthread *k, struct ucontext_host *uc, const struct fault_info *fi);
 /* No signal was delivered: a call that was interrupted starts again. */

@@ -65,21 +65,6 @@ static int hostfile_punch_hole(struct address_space *m, u64 start, u64 end)
 	return at ? (int)host_call(__NR_madvise, at, MIN(end - start, avail), MADV_REMOVE) : -EIO;
 }
 
-static int hostfile_mincore(struct address_space *m, u64 index, u64 n, u8 *vec)
-{
-	u64 avail = 0, i;
-	void *at;
-	long r;
-
-	install_lock();
-	at = anchor_bytes(m->dev, m->ino, index << PAGE_SHIFT, false, &avail);
-	install_unlock();
-	r = at ? host_call(__NR_mincore, at, MIN(n << PAGE_SHIFT, PAGE_ALIGN(avail)), vec) : -EIO;
-	for (i = 0; !r && i < n; i++)
-		vec[i] &= 1; /* the other bits are undefined */
-	return (int)r;
-}
-
 static u64 hostfile_size(struct address_space *m)
 {
 	return ~0ull >> 1;
@@ -90,7 +75,6 @@ const struct mapping_ops hostfile_ops = {
 	.copy_out = hostfile_copy_out,
 	.sync = hostfile_sync,
 	.punch_hole = hostfile_punch_hole,
-	.mincore = hostfile_mincore,
 	.size = hostfile_size,
 };
 
@@ -139,6 +123,8 @@ long hostfile_stat(int fd, struct hostfile_info *info)
 	info->ino = st.st_ino;
 	info->rdev = st.st_rdev;
 	info->size = (u64)st.st_size;
+	info->mtime_sec = st.st_mtime;
+	info->mtime_nsec = st.st_mtime_nsec;
 	info->mode = st.st_mode;
 	info->regular = is_kind(&st, 0100000);
 	info->chardev = is_kind(&st, 0020000);
@@ -181,6 +167,7 @@ struct file *hostfile_open(int fd, u64 map_end, bool shared, bool write)
 		ret = make_anchor(fd, &info, MAX(map_end, info.size), shared, write, &mode);
 	if (ret)
 		return ERR_PTR(ret);
+	patch_note_file(info.dev, info.ino, info.size, info.mtime_sec, info.mtime_nsec);
 	m = mapping_get(q, info.dev, info.ino, &hostfile_ops, AS_TOKEN);
 	if (!m)
 		return ERR_PTR(-ENOMEM);

@@ -6,6 +6,7 @@
 extern const struct mapping_ops hostfile_ops;
 struct hostfile_info {
 	u64 dev, ino, rdev, size;
+	u64 mtime_sec, mtime_nsec;
 	u32 mode;
 	bool regular, chardev;
 };

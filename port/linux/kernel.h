@@ -15,6 +15,7 @@
 #define QUIRE_LINUX_KERNEL_H
 #include <quire/machine.h>
 #include "layout.h"
+#include "patch.h"
 
 #define CTX_FREE 0u
 #define CTX_KERNEL 1u
@@ -93,12 +94,14 @@ struct machine_shared {
 	u64 stat_refills, stat_drops; /* of processes that ended in peace */
 	u64 stat_peak_rss;            /* pages, of one process */
 	u64 options;              /* OPT_* */
+	struct patch_store patch; /* rewritten text (patch_store.c) */
 	char exe_path[4096];
 	struct quire q;
 };
 #define shared_area() ((struct machine_shared *)SHARED_BASE)
 #define OPT_VERBOSE BIT(0)
 #define OPT_NO_ASLR BIT(1)
+#define OPT_PATCH BIT(2) /* --patch-syscalls */
 
 static inline struct ctx *ctx_by_id(u32 id)
 {
@@ -139,6 +142,7 @@ struct kproc {
 	u64 stat_refills, stat_drops;
 	u64 installs;             /* refills ever; under install */
 	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
+	struct patch_proc patch;
 };
 extern struct kproc kproc;
 
@@ -151,6 +155,7 @@ struct kthread {
 	u32 slot;                 /* index of the trap slot */
 	struct robust_head { u64 next, off, pending_op; } robust; /* host robust list: one entry, ctx->life */
 	u64 robust_entry;
+	u64 fast_sp;              /* %gs:56: the guest's stack pointer on its way through a rewritten system call (x86_64/patch.S) */
 	s32 tid;
 	u32 pending_sig;          /* number, 0 = none */
 	u8 pending_info[128];     /* its siginfo */
@@ -167,6 +172,8 @@ struct kthread {
 	u64 last_syscall;
 	struct trap *trap;        /* innermost trap from guest code */
 	long syscall_nr;          /* of the current trap, -1 when it is not a system call or was dealt with */
+	u64 fast_mask;            /* guest's signal mask when a rewritten call was interrupted */
+	u32 fast_redo;            /* a rewritten call turns into a trap, because it needs one */
 };
 
 static inline struct kthread *kthread(void)

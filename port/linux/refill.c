@@ -55,36 +55,15 @@ static u32 host_prot(pte_t p)
 	return prot;
 }
 
-enum run_kind { RUN_RAM, RUN_ZERO, RUN_FILE };
-struct run {
-	u64 start, end;   /* guest addresses */
-	enum run_kind kind;
-	u32 prot;
-	pfn_t pfn;        /* RUN_RAM: of start */
-	struct address_space *mapping; /* RUN_FILE */
-	u64 dev, ino, off; /* RUN_FILE: file and byte offset of start */
-	bool shared_write; /* RUN_FILE: the VMA is shared and may be written */
-};
-
 /* What one entry maps, for comparison with its neighbours. */
 struct leaf {
 	enum run_kind kind;
 	u32 prot;
 	pfn_t pfn;
-	struct folio *folio; /* NULL: none, or not asked yet */
 	struct address_space *mapping;
 	u64 index;
 };
 
-/* The folio of a frame; mostly that of the leaf read before, which is told without looking at the frame's own record. */
-static struct folio *leaf_folio(struct quire *q, pfn_t pfn, const struct leaf *last)
-{
-	struct folio *folio = last->folio;
-
-	return folio && pfn - folio_pfn(q, folio) < folio_nr_pages(folio) ? folio : pfn_folio(q, pfn);
-}
-
-/* *l: one that was read before under the same lock, or empty. */
 static bool leaf_read(struct quire *q, pte_t p, struct leaf *l)
 {
 	struct folio *folio;
@@ -100,7 +79,7 @@ static bool leaf_read(struct quire *q, pte_t p, struct leaf *l)
 		l->kind = RUN_ZERO;
 		return true;
 	}
-	l->folio = folio = leaf_folio(q, pfn, l);
+	folio = pfn_folio(q, pfn);
 	l->kind = RUN_RAM;
 	if (folio->f.type == FRAME_FILE) {
 		struct address_space *m = (struct address_space *)folio->f.mapping;
@@ -133,7 +112,7 @@ static void window_of(struct quire *q, u64 addr, const struct leaf *l, u64 *lo, 
 {
 	u64 size = l->kind == RUN_FILE ? FILE_WINDOW : WINDOW_MIN;
 
-	if (l->kind == RUN_RAM && folio_order(l->folio) == PMD_ORDER)
+	if (l->kind == RUN_RAM && folio_order(pfn_folio(q, l->pfn)) == PMD_ORDER)
 		size = PMD_SIZE;
 	*lo = ALIGN_DOWN(addr, size);
 	*hi = *lo + size;
@@ -151,8 +130,8 @@ static void window_of(struct quire *q, u64 addr, const struct leaf *l, u64 *lo, 
 
 static void run_extend(struct mm_struct *mm, u64 addr, pte_t *slot, const struct leaf *at, struct run *r)
 {
-	struct leaf l = *at;
 	u64 lo, hi, a;
+	struct leaf l;
 
 	window_of(mm->q, addr, at, &lo, &hi);
 	r->start = addr;
@@ -222,7 +201,7 @@ enum refill_result { REFILL_OK, REFILL_MISS, REFILL_STALE, REFILL_NATIVE };
 static enum refill_result find_run(struct mm_struct *mm, u64 addr, u32 need, struct run *r)
 {
 	enum refill_result res = REFILL_MISS;
-	struct leaf at = { .folio = NULL };
+	struct leaf at;
 	pte_t *slot;
 
 	spin_lock(&mm->lock);
@@ -268,15 +247,20 @@ static void leave_out_newest(struct run *r, u64 addr)
 	}
 }
 
-static long map_run(const struct run *r)
+static long map_plain(const struct run *r)
 {
-	note_install(r->start, r->end);
 	if (r->kind == RUN_RAM)
 		return map_ram(r);
 	if (r->kind == RUN_FILE)
 		return anchor_map(r->dev, r->ino, r->off, r->start, r->end - r->start, r->prot);
 	return host_call(__NR_mmap, r->start, r->end - r->start, r->prot & ~PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+static long map_run(const struct run *r)
+{
+	note_install(r->start, r->end);
+	return r->kind == RUN_FILE && (r->prot & PROT_EXEC) ? patch_map(r, map_plain) : map_plain(r);
 }
 
 /* Under install.  0, REFILL_MISS as -ENOENT, or the host's error. */
@@ -352,6 +336,8 @@ enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info)
 				return FAULT_OK;
 			if (ret != -ENOENT)
 				break;
+			if (patch_slot_fault(addr))
+				return FAULT_OK;
 		}
 		if (in_native_range(addr)) {
 			*info = (struct fault_info){ .sig = 11, .code = 2, .addr = addr };
@@ -413,8 +399,10 @@ static void keep_pins_and_natives(struct keep_list *k)
 /* Reads may go on through what is mapped; where something is not, the host stops half-way, and then all of it goes. */
 static void host_unmap(u64 start, u64 len, bool protect)
 {
-	if (!protect || host_call(__NR_mprotect, start, len, PROT_READ) < 0)
-		host_call(__NR_munmap, start, len);
+	if (protect && host_call(__NR_mprotect, start, len, PROT_READ) >= 0)
+		return;
+	host_call(__NR_munmap, start, len);
+	patch_unmapped(start, start + len);
 }
 
 /* Unmaps (or write-protects) [start, end) except what overlaps a kept range. */
@@ -453,7 +441,7 @@ static void refresh_pinned(u64 start, u64 end)
 	u64 a;
 
 	for (a = start; a < end; a += PAGE_SIZE) {
-		struct leaf at = { .folio = NULL };
+		struct leaf at;
 		pte_t *slot;
 		bool valid;
 
@@ -474,20 +462,33 @@ static void refresh_pinned(u64 start, u64 end)
 	}
 }
 
-static void flush_one(const struct flush_range *range, const struct keep_list *k)
+static void flush_range(u64 start, u64 end, bool protect, const struct keep_list *k)
 {
-	u64 start = range->start, end = MIN(range->end & PAGE_MASK, GUEST_END);
 	u32 i;
 
-	if (start >= end)
-		return;
-	unmap_except(start, end, range->end & FLUSH_PROTECT, k);
+	unmap_except(start, end, protect, k);
 	for (i = 0; i < k->n; i++) {
 		u64 s = MAX(start, k->r[i].start), e = MIN(end, k->r[i].end);
 
 		if (s < e && !in_native_range(s))
 			refresh_pinned(s, e);
 	}
+}
+
+void host_tlb_drop_range(u64 start, u64 end)
+{
+	keep_pins_and_natives(&kept);
+	flush_range(start, end, false, &kept);
+}
+
+static void flush_one(const struct flush_range *range, const struct keep_list *k)
+{
+	u64 start = range->start, end = MIN(range->end & PAGE_MASK, GUEST_END);
+
+	if (start >= end)
+		return;
+	flush_range(start, end, range->end & FLUSH_PROTECT, k);
+	patch_flushed(start, end);
 }
 
 static void sort_ranges(struct flush_range *r, int n)

@@ -3,6 +3,17 @@
 #define QUIRE_LINUX_REFILL_H
 #include "kernel.h"
 
+enum run_kind { RUN_RAM, RUN_ZERO, RUN_FILE };
+struct run {
+	u64 start, end;   /* guest addresses */
+	enum run_kind kind;
+	u32 prot;
+	pfn_t pfn;        /* RUN_RAM: of start */
+	struct address_space *mapping; /* RUN_FILE */
+	u64 dev, ino, off; /* RUN_FILE: file and byte offset of start */
+	bool shared_write; /* RUN_FILE: the VMA is shared and may be written */
+};
+
 /* Maps the run around addr if the page tables allow `need` (PROT_*).  0, -ENOENT (ask the core), or a host error. */
 long host_refill(u64 addr, u32 need);
 
@@ -10,6 +21,9 @@ long host_refill(u64 addr, u32 need);
  * lock; then in the child, with nobody else there. */
 u64 installs_mark(void);
 void installs_undo(u64 mark);
+
+/* Drops the host mappings of [start, end), except what a native call of this process uses: that is mapped again.  Under install. */
+void host_tlb_drop_range(u64 start, u64 end);
 
 /* ---- anchor.c: one hidden mapping per mapped host file and protection; mremap(anchor, 0, ...) duplicates it ---- */
 /* Makes sure that [0, end) bytes of the file can be mapped.  fd: the guest's.  0 or negative errno as mmap(2). */

@@ -157,7 +157,7 @@ void finish_syscall(struct kthread *k, struct ucontext_host *uc)
 }
 
 /* Gives the signal back to the host, which keeps it pending while it is blocked and acts by default otherwise. */
-static void requeue(struct kthread *k, int sig, const u8 *info)
+void requeue_signal(struct kthread *k, int sig, const u8 *info)
 {
 	s32 code;
 
@@ -283,7 +283,7 @@ void deliver_signal(struct kthread *k, struct ucontext_host *uc, int sig, const 
 
 	if (kernel_owned(sig) ? (k->vmask & SIGBIT(sig)) : (uc->sigmask & SIGBIT(sig)) && !k->has_saved_mask) {
 		if (!kernel_owned(sig))
-			requeue(k, sig, info);
+			requeue_signal(k, sig, info);
 		else
 			k->held_back |= SIGBIT(sig);
 		return;
@@ -299,7 +299,7 @@ void deliver_signal(struct kthread *k, struct ucontext_host *uc, int sig, const 
 	} else if (sa.handler == SIG_DFL_ && kernel_owned(sig)) {
 		die_by_signal(sig);
 	} else if (sa.handler == SIG_DFL_ && !default_is_ignore(sig)) {
-		requeue(k, sig, info);
+		requeue_signal(k, sig, info);
 	}
 }
 

@@ -104,26 +104,12 @@ static int fail(const char *what)
 
 /* ---- the machine's log ---- */
 
-/* One line for people who did not ask for the log: "[    1.234567] Out of memory: Killed process 42 (x) total-vm:..." without the
- * stamp, and where the rest stands. */
-static void tell_oom(struct sup *s, const char *line)
-{
-	const char *text = strstr(line, "] Out of memory");
-
-	if (!text || !strstr(text, ": Killed process"))
-		return;
-	text += 2;
-	fprintf(stderr, "quire: %.*s; why: %s\n", (int)strcspn(text, "\n"), text, s->o->log_path ? s->o->log_path : "--log FILE");
-}
-
 static void log_line(struct sup *s, const char *line, size_t n)
 {
 	if (s->log_fd >= 0 && write(s->log_fd, line, n) < 0)
 		s->log_fd = -1;
-	if (s->o->verbose)
+	if (s->o->verbose || strstr(line, "Out of memory: Killed process"))
 		fprintf(stderr, "%.*s", (int)n, line);
-	else
-		tell_oom(s, line);
 }
 
 static void follow_log(struct sup *s)
@@ -298,7 +284,7 @@ static int boot_machine(struct sup *s)
 {
 	struct machine_params p = {
 		.memory = s->o->memory, .swap = s->o->swap, .nr_cpus = s->o->nr_cpus, .overcommit = s->o->overcommit,
-		.folio_max_order = s->o->folio_max_order, .aslr = s->o->aslr, .verbose = s->o->verbose,
+		.folio_max_order = s->o->folio_max_order, .aslr = s->o->aslr, .verbose = s->o->verbose, .patch = s->o->patch_syscalls,
 		.seed = s->o->seed_given ? s->o->seed : 0, .version = QUIRE_VERSION,
 	};
 	long ret;

@@ -57,6 +57,10 @@ static inline u32 fpstate_size(const u8 *fp)
 	return magic == FP_XSTATE_MAGIC1 ? size : FPX_LEGACY_SIZE;
 }
 
+/* patch.S */
+extern const char patch_stubs[], patch_entry[], patch_entry_saved[], patch_entered[];
+extern const char patch_exit_window[], patch_exit_jump[], patch_slow_here[];
+
 /* syscall.S */
 void init_fpstate(struct ucontext_host *uc); /* signal.c: registers of a new program */
 void host_sigreturn(struct ucontext_host *uc) __attribute__((noreturn));

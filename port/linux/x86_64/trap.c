@@ -40,6 +40,11 @@ static bool is_hardware_fault(int sig, const u8 *info)
 	return (sig == SIG_SEGV || sig == SIG_BUS) && info_code(info) > 0;
 }
 
+static bool is_trap(int sig, const u8 *info)
+{
+	return (sig == SIG_SYS && info_code(info) == SYS_SECCOMP) || is_hardware_fault(sig, info);
+}
+
 static void guest_page_fault(struct kthread *k, int sig, const u8 *info, struct ucontext_host *uc)
 {
 	struct fault_info fi = { 0 };
@@ -84,12 +89,27 @@ static void kernel_page_fault(int sig, struct ucontext_host *uc)
 static void system_call(struct kthread *k, struct ucontext_host *uc, void *info)
 {
 	struct trap t = { .k = k, .uc = uc, .siginfo = info, .nr = (s32)uc->r.ax };
-	u64 a[6] = { uc->r.di, uc->r.si, uc->r.dx, uc->r.r10, uc->r.r8, uc->r.r9 };
+	u64 a[6] = { uc->r.di, uc->r.si, uc->r.dx, uc->r.r10, uc->r.r8, uc->r.r9 }, ip = uc->r.ip;
 
 	k->trap = &t;
 	k->syscall_nr = t.nr;
 	uc->r.ax = (u64)guest_syscall(&t, t.nr, a);
 	k->trap = NULL;
+	patch_consider(ip, t.nr);
+}
+
+/* One slot is enough: from the first signal on all are blocked where it was noted.  Only a handler of a fault may return to where they
+ * are not, so that a second one comes: it goes back to the host. */
+static void pend_signal(struct kthread *k, int sig, const u8 *info, const struct ucontext_host *uc)
+{
+	if (k->pending & PEND_SIGNAL) {
+		requeue_signal(k, sig, info);
+		return;
+	}
+	k->fast_mask = uc->sigmask;
+	k->pending_sig = (u32)sig;
+	__builtin_memcpy(k->pending_info, info, sizeof(k->pending_info));
+	k->pending |= PEND_SIGNAL;
 }
 
 /* The kernel itself was interrupted: remember the signal for the exit path and leave the windows. */
@@ -100,11 +120,11 @@ static void note_signal(struct kthread *k, int sig, const u8 *info, bool private
 			return;
 		k->pending |= PEND_STOP;
 	} else {
-		k->pending_sig = (u32)sig;
-		__builtin_memcpy(k->pending_info, info, sizeof(k->pending_info));
-		k->pending |= PEND_SIGNAL;
+		pend_signal(k, sig, info, uc);
 		uc->sigmask = ~0ull & ~SIGMASK_NEVER;
 	}
+	if (patch_leave(k, uc) == PATCH_WINDOW)
+		patch_exit_again(k, uc);
 	if (uc->r.ip >= (u64)native_window_start && uc->r.ip < (u64)native_window_end)
 		uc->r.ip = (u64)native_window_start;
 	if (uc->r.ip >= (u64)kernel_restorer && uc->r.ip < (u64)kernel_restorer_end)
@@ -126,10 +146,25 @@ static void check_supervisor(void)
 		machine_died();
 }
 
+/* A rewritten call needs a register set, and this is it: whatever signal made the host build it comes second. */
+static void finish_rewritten(struct kthread *k, int sig, u8 *info, struct ucontext_host *uc)
+{
+	if (is_private_signal(sig, info))
+		check_supervisor();
+	else
+		pend_signal(k, sig, info, uc);
+	if (k->fast_redo) {
+		k->fast_redo = 0;
+		system_call(k, uc, info);
+	}
+	exit_work(uc);
+}
+
 void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 {
 	struct kthread *k = kthread();
-	bool from_guest = !ip_in_kernel(uc->r.ip);
+	enum patch_place place = ip_in_kernel(uc->r.ip) ? patch_leave(k, uc) : PATCH_GUEST;
+	bool from_guest = place == PATCH_GUEST || place == PATCH_SLOW;
 
 	/*
 	 * First of all: as long as the state is USER, a private signal that interrupts us flushes on our behalf, and that
@@ -142,6 +177,12 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 		exit_work(uc);
 		return;
 	}
+	if (place == PATCH_SLOW) {
+		finish_rewritten(k, sig, info, uc);
+		return;
+	}
+	if (from_guest && !is_trap(sig, info))
+		patch_leave_cave(uc);
 	if (is_private_signal(sig, info)) {
 		selftest_delay();
 		check_supervisor();
@@ -166,6 +207,8 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 	}
 	k->syscall_nr = -1;
 	if (sig == SIG_SYS && info_code(info) == SYS_SECCOMP)
+		system_call(k, uc, info);
+	else if (is_hardware_fault(sig, info) && uc->r.trapno == TRAPNO_GP && patch_is_hlt(uc))
 		system_call(k, uc, info);
 	else if (is_hardware_fault(sig, info))
 		guest_page_fault(k, sig, info, uc);
