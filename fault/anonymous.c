@@ -113,13 +113,14 @@ static bool map_spare(struct vm_fault *vmf)
 static enum vm_fault_reason try_order(struct vm_fault *vmf, unsigned order)
 {
 	u64 base = ALIGN_DOWN(vmf->address, PAGE_SIZE << order);
+	struct folio *folio = folio_alloc(vmf->q, GFP_FAULT_LARGE | __GFP_TELL_ZERO, order);
 
-	if (!spare_alloc(vmf, base, order))
+	if (!folio)
 		return VM_FAULT_OOM;
-	if (!(vmf->spare->f.flags & FF_ZEROED))
-		return fault_retry(vmf, NEED_CLEAR);
-	folio_clear(vmf->q, vmf->spare); /* nothing to clear */
-	install_anon(vmf, spare_take(vmf), base);
+	if (!(folio->f.flags & FF_ZEROED))
+		return spare_keep(vmf, folio, base) ? fault_retry(vmf, NEED_CLEAR) : VM_FAULT_OOM;
+	folio->f.flags &= (u16)~FF_ZEROED;
+	install_anon(vmf, folio, base);
 	return VM_FAULT_DONE;
 }
 

@@ -78,6 +78,9 @@ static enum vm_fault_reason fault_step_vma(struct vm_fault *vmf)
 	}
 	if (!fault_access_allowed(vmf->flags, vma->vm_flags))
 		return VM_FAULT_BADACCESS;
+	/* A victim's private pages are gone: a fresh one would look like what the program had there. */
+	if (unlikely(vmf->mm->oom_reaped) && !(vma->vm_flags & VM_SHARED))
+		return VM_FAULT_OOM;
 	vmf->vma = vma;
 	return handle_mm_fault(vmf);
 }
@@ -144,14 +147,28 @@ static bool mm_is_oom_victim(struct mm_struct *mm)
 	return victim;
 }
 
+/* Somebody else took whatever came back, every time.  Nobody dies without a word in the log. */
+static void say_gave_up(struct vm_fault *vmf)
+{
+	struct task *t = port_ctx()->task;
+
+	quire_log(vmf->q, 3, "Out of memory (no page for a fault in %u rounds of reclaim): Killed process %d (%s)", FAULT_MAX_RECLAIM,
+		  t ? t->pid : 0, t ? t->comm : "?");
+}
+
 static enum vm_fault_reason serve_memory(struct vm_fault *vmf)
 {
 	struct quire *q = vmf->q;
 	bool progress = false;
 
 	FAULT_TRACE(q, "try_to_free_pages");
-	if (mm_is_oom_victim(vmf->mm) || vmf->tries++ >= FAULT_MAX_RECLAIM)
+	if (mm_is_oom_victim(vmf->mm))
 		return VM_FAULT_OOM;
+	if (vmf->tries++ >= FAULT_MAX_RECLAIM) {
+		if (!(vmf->flags & FAULT_FLAG_REMOTE))
+			say_gave_up(vmf);
+		return VM_FAULT_OOM;
+	}
 	if (q->hooks.try_to_free_pages)
 		progress = q->hooks.try_to_free_pages(q, GFP_HIGHUSER_MOVABLE, 0);
 	/* Somebody else may take what was freed.  If that goes on, freeing a little now and then is no progress. */

@@ -134,8 +134,10 @@ static inline bool fault_is_write(const struct vm_fault *vmf) { return vmf->flag
 /* ---- spare.c: vmf->spare ---- */
 /* The spare, if it is for this block and in this state; else NULL, and an unfit one is given back. */
 struct folio *spare_for(struct vm_fault *vmf, u64 base, unsigned order, enum spare_state state);
-/* Allocates a spare of order for base; false when memory is short. */
-bool spare_alloc(struct vm_fault *vmf, u64 base, unsigned order);
+/* A folio that was allocated in this step becomes the spare, for base; false (and it is free again) when no more can be held. */
+bool spare_keep(struct vm_fault *vmf, struct folio *folio, u64 base);
+/* Allocates a page as the spare for base; false when memory is short. */
+bool spare_alloc(struct vm_fault *vmf, u64 base);
 /* Inside a step: it is not wanted any more. */
 void spare_give_back(struct vm_fault *vmf);
 /* The step installs it: one reference, the caller's. */

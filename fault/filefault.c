@@ -136,7 +136,7 @@ struct folio *token_copy(struct vm_fault *vmf, enum vm_fault_reason *r)
 {
 	if (spare_for(vmf, vmf->address, 0, SPARE_BYTES))
 		return spare_take(vmf);
-	if (spare_alloc(vmf, vmf->address, 0))
+	if (spare_alloc(vmf, vmf->address))
 		*r = fault_need_file(vmf, NEED_BYTES);
 	else
 		*r = fault_retry(vmf, NEED_MEMORY);

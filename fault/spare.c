@@ -37,12 +37,23 @@ struct folio *spare_for(struct vm_fault *vmf, u64 base, unsigned order, enum spa
 	return NULL;
 }
 
-bool spare_alloc(struct vm_fault *vmf, u64 base, unsigned order)
+bool spare_keep(struct vm_fault *vmf, struct folio *folio, u64 base)
 {
-	vmf->spare = folio_alloc_hold(vmf->q, (order ? GFP_FAULT_LARGE : GFP_FAULT) | __GFP_TELL_ZERO, order);
+	if (!folio_hold_new(vmf->q, folio)) {
+		folio_put(vmf->q, folio, 1);
+		return false;
+	}
+	vmf->spare = folio;
 	vmf->spare_state = SPARE_RAW;
 	vmf->spare_base = base;
-	return vmf->spare != NULL;
+	return true;
+}
+
+bool spare_alloc(struct vm_fault *vmf, u64 base)
+{
+	struct folio *folio = folio_alloc(vmf->q, GFP_FAULT | __GFP_TELL_ZERO, 0);
+
+	return folio && spare_keep(vmf, folio, base);
 }
 
 struct folio *spare_take(struct vm_fault *vmf)
@@ -64,10 +75,6 @@ void spare_drop(struct vm_fault *vmf)
 
 bool memory_allows(struct quire *q, unsigned order)
 {
-	u64 free = nr_free_pages(q), total = totalram_pages(q);
-
 	/* "Ample": an eighth of RAM is free for 2 MiB, a sixteenth for less; and reclaim is far away in either case. */
-	if (order >= PMD_ORDER)
-		return free >= total / 8 + (1ul << (order + 2));
-	return free >= total / 16 + (1ul << (order + 2));
+	return has_free_pages(q, totalram_pages(q) / (order >= PMD_ORDER ? 8 : 16) + (1ul << (order + 2)));
 }

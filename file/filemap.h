@@ -13,6 +13,8 @@
  * installs or frees it; whoever tidies up after a dead context drops the references listed there. */
 /* Inside a transaction: an allocated and held folio, or NULL when memory is short (nothing is reclaimed here). */
 struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order);
+/* Inside the transaction that allocated it: the folio is held.  False when the list is full. */
+bool folio_hold_new(struct quire *q, struct folio *folio);
 /* Under q->lock: one more reference to a folio, held, so that it may be used with no lock; ended by folio_drop_held().
  * */
 void folio_get_hold(struct quire *q, struct folio *folio);

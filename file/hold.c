@@ -7,7 +7,7 @@
  */
 #include "filemap.h"
 
-static bool hold(struct quire *q, struct folio *folio)
+bool folio_hold_new(struct quire *q, struct folio *folio)
 {
 	struct ctx *c = port_ctx();
 
@@ -24,7 +24,7 @@ struct folio *folio_alloc_hold(struct quire *q, gfp_t gfp, unsigned order)
 {
 	struct folio *folio = folio_alloc(q, gfp, order);
 
-	if (folio && !hold(q, folio)) {
+	if (folio && !folio_hold_new(q, folio)) {
 		folio_put(q, folio, 1);
 		return NULL;
 	}
@@ -35,7 +35,7 @@ void folio_get_hold(struct quire *q, struct folio *folio)
 {
 	lockdep_assert_held(&q->lock);
 	folio_get(folio, 1);
-	BUG_ON(!hold(q, folio));
+	BUG_ON(!folio_hold_new(q, folio));
 }
 
 void folio_unhold(struct quire *q, struct folio *folio)

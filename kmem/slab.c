@@ -72,6 +72,7 @@ static struct frame *slab_new(struct quire *q, struct kmem_cache *c, gfp_t gfp)
 	s->type = FRAME_SLAB;
 	s->mapping = (u64)(uintptr_t)c;
 	s->private = slab_word(0, 0, 0, objects);
+	set_tails(s, s->order); /* every kfree() looks for the head */
 	frame_list_add(q, &c->empty, s);
 	c->nr_objs += objects;
 	q->kmem.nr_slab_pages[!!(c->flags & SLAB_RECLAIM_ACCOUNT)] += 1ull << s->order;

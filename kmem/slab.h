@@ -45,6 +45,18 @@ static inline char *slab_base(const struct quire *q, const struct frame *s)
 {
 	return (char *)q->cfg.direct_map + ((u64)(s - q->cfg.mem_map) << PAGE_SHIFT);
 }
+/* f is no head of a slab. */
+static inline struct frame *kmem_locate_tail(const struct quire *q, struct frame *f, u64 *off)
+{
+	struct frame *head = f - (f->type == FRAME_TAIL ? f->head_off : 0);
+
+	/* Slabs have their tails written; an older hint may lead to a slab, but not to one that reaches so far. */
+	if (unlikely(head->type != FRAME_SLAB || (u32)(f - head) >> head->order))
+		head = &pfn_folio((struct quire *)(uintptr_t)q, (pfn_t)(f - q->cfg.mem_map))->f;
+	*off += (u64)(f - head) << PAGE_SHIFT;
+	return head;
+}
+
 /* The head record of the block that contains p and p's offset in the block; NULL if p is no address of this machine's
  * RAM. */
 static inline struct frame *kmem_locate(const struct quire *q, const void *p, u64 *off)
@@ -56,11 +68,9 @@ static inline struct frame *kmem_locate(const struct quire *q, const void *p, u6
 		return NULL;
 	f = &q->cfg.mem_map[at >> PAGE_SHIFT];
 	*off = at & (PAGE_SIZE - 1);
-	if (f->type == FRAME_TAIL) {
-		*off += (u64)f->head_off << PAGE_SHIFT;
-		f -= f->head_off;
-	}
-	return f;
+	if (likely(f->type == FRAME_SLAB))
+		return f;
+	return kmem_locate_tail(q, f, off);
 }
 static inline struct frame *kmem_frame(const struct quire *q, const void *p)
 {

@@ -13,7 +13,7 @@
 #include <fmt.h>
 #include <quire/machine.h>
 
-#define LOG_LINE_MAX 480
+#define LOG_LINE_MAX 640 /* the longest line of Mem-Info on a large machine */
 
 /* In two pieces at most, through memcpy: few undo entries. */
 static void ring_write(struct quire *q, const char *s, size_t n)

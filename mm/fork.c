@@ -71,8 +71,17 @@ static int dup_cycle(struct dup *d)
 /* A run of entries that map consecutive pages of one folio: counted together. */
 struct dup_run {
 	struct folio *folio;
+	pfn_t head; /* its first frame */
 	u32 n;
 };
+
+/* The folio behind an entry: mostly that of the run. */
+static struct folio *dup_run_folio(const struct dup_run *run, struct mm_struct *mm, pte_t p)
+{
+	if (run->n && pte_pfn(p) - run->head < folio_nr_pages(run->folio))
+		return run->folio;
+	return pte_folio(mm, p);
+}
 
 static void dup_run_end(struct dup *d, struct dup_run *run)
 {
@@ -92,7 +101,10 @@ static void dup_run_add(struct dup *d, struct dup_run *run, struct folio *folio)
 {
 	if (run->n && run->folio != folio)
 		dup_run_end(d, run);
-	run->folio = folio;
+	if (!run->n) {
+		run->folio = folio;
+		run->head = folio_pfn(d->src->q, folio);
+	}
 	run->n++;
 }
 
@@ -143,7 +155,7 @@ static bool dup_present(struct dup *d, struct dup_run *run, pte_t *slot, const s
 		set_pte(d->dst, slot, p);
 		return true;
 	}
-	folio = pte_folio(d->src, p);
+	folio = dup_run_folio(run, d->src, p);
 	if (folio->f.type == FRAME_ANON && port_range_pinned(d->src, it->addr, it->addr + PAGE_SIZE)) {
 		dup_run_end(d, run);
 		return dup_pinned(d, slot, it->addr, p);

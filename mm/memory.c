@@ -21,10 +21,19 @@ pte_t *pte_alloc(struct mm_struct *mm, u64 addr)
 /* A run of entries that map consecutive pages of one folio and were cleared already. */
 struct zap_run {
 	struct folio *folio;
+	pfn_t head; /* its first frame */
 	u64 addr;
 	u32 n;
 	bool dirty, young;
 };
+
+/* The folio behind an entry: mostly that of the run, and then the frame's own record need not be looked at. */
+static struct folio *run_folio(const struct zap_run *run, struct mm_struct *mm, pte_t p)
+{
+	if (run->n && pte_pfn(p) - run->head < folio_nr_pages(run->folio))
+		return run->folio;
+	return pte_folio(mm, p);
+}
 
 static void run_end(struct mmu_gather *tlb, struct zap_run *run)
 {
@@ -53,7 +62,7 @@ static void run_add(struct mmu_gather *tlb, struct zap_run *run, struct folio *f
 	if (run->n && (run->folio != folio || run->addr + ((u64)run->n << PAGE_SHIFT) != addr))
 		run_end(tlb, run);
 	if (!run->n)
-		*run = (struct zap_run){.folio = folio, .addr = addr};
+		*run = (struct zap_run){.folio = folio, .head = folio_pfn(tlb->mm->q, folio), .addr = addr};
 	run->n += n;
 	run->dirty |= pte_dirty(p);
 	run->young |= pte_young(p);
@@ -124,7 +133,7 @@ static void zap_entry(struct mmu_gather *tlb, struct zap_run *run, const struct 
 	if (pte_special(p))
 		tlb_remove(tlb, it->addr, n, 0, 0);
 	else
-		run_add(tlb, run, pte_folio(mm, p), it->addr, p, n);
+		run_add(tlb, run, run_folio(run, mm, p), it->addr, p, n);
 }
 
 bool zap_page_range(struct mmu_gather *tlb, u64 *cursor, u64 end, u32 flags)

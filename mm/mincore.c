@@ -1,12 +1,16 @@
 /*
  * mincore and msync: what is in memory, and writing shared file pages back.
  *
+ * A page of a file whose bytes the machine does not hold (a host's file) is in memory if its owner says so: a frame stands for
+ * it in the page cache also when nobody has read the bytes yet.
+ *
  * Locks: mincore looks under mm->lock (and q->lock for the page cache), a VMA or a piece at a time; msync drops
  * everything for the I/O and looks the next VMA up again.
  */
 #include <mm/vma.h>
 
 #define MINCORE_BATCH 4096u /* pages looked at in one critical section */
+#define ASK 2u
 
 /* ---- mincore ---- */
 static bool cached(struct mm_struct *mm, const struct vm_area_struct *vma, u64 addr)
@@ -35,34 +39,73 @@ static bool swap_resident(struct mm_struct *mm, pte_t p)
 	return in;
 }
 
+/* Does only the file's owner know which of its pages are in memory?  A frame stands for the page all the same. */
+static bool bytes_elsewhere(const struct vm_area_struct *vma)
+{
+	return vma->vm_file && vma->vm_file->mapping->ops->mincore;
+}
+
+/* The answer, with ASK if it is a guess that the file's owner corrects. */
 static u8 mincore_page(struct mm_struct *mm, const struct vm_area_struct *vma, u64 addr)
 {
 	int level;
 	pte_t *slot = pgtable_lookup(mm->q, mm->pgd, addr, &level);
 	pte_t p = slot ? pte_read(slot) : __pte(0);
+	u8 ask = bytes_elsewhere(vma) ? ASK : 0;
 
 	if (pte_none(p) || pte_is_guard(p))
-		return cached(mm, vma, addr);
+		return cached(mm, vma, addr) | ask;
 	if (pte_is_swap(p))
 		return swap_resident(mm, p);
-	return pte_present(p) || pte_is_migration(p);
+	if (!pte_present(p))
+		return pte_is_migration(p);
+	return 1 | (ask && !pte_special(p) && pte_folio(mm, p)->f.type == FRAME_FILE ? ask : 0);
 }
 
-/* [addr, returned) was answered; 0 = nothing is mapped at addr. */
-static u64 mincore_piece(struct mm_struct *mm, u64 addr, u64 end, u8 *vec)
+/* A stretch of pages of one VMA. */
+struct mincore_piece {
+	u64 start, end;    /* addresses; start == end: nothing is mapped there */
+	struct file *file; /* counted, if its owner is to be asked; */
+	u64 index;         /* the file's page at start */
+};
+
+/* Answers for the VMA at piece->start, not beyond piece->end. */
+static void look_at_piece(struct mm_struct *mm, struct mincore_piece *piece, u8 *vec)
 {
 	struct vm_area_struct *vma;
-	u64 stop = 0;
+	u64 addr = piece->start;
 
 	spin_lock(&mm->lock);
 	vma = vma_lookup(mm, addr);
-	if (vma) {
-		stop = MIN(MIN(end, vma_end(vma)), addr + ((u64)MINCORE_BATCH << PAGE_SHIFT));
-		for (; addr < stop; addr += PAGE_SIZE)
-			*vec++ = mincore_page(mm, vma, addr);
+	piece->end = vma ? MIN(MIN(piece->end, vma_end(vma)), addr + ((u64)MINCORE_BATCH << PAGE_SHIFT)) : addr;
+	for (; addr < piece->end; addr += PAGE_SIZE)
+		*vec++ = mincore_page(mm, vma, addr);
+	if (vma && bytes_elsewhere(vma)) {
+		piece->file = vma->vm_file;
+		piece->index = linear_page_index(vma, piece->start);
+		spin_lock(&mm->q->lock);
+		piece->file->refcount++;
+		spin_unlock(&mm->q->lock);
 	}
 	spin_unlock(&mm->lock);
-	return stop;
+}
+
+/* Runs of ASK become what the owner says; if it cannot say, the guess stands. */
+static void ask_owner(struct quire *q, const struct mincore_piece *piece, u8 *vec)
+{
+	struct address_space *m = piece->file->mapping;
+	u64 n = (piece->end - piece->start) >> PAGE_SHIFT, first, i = 0;
+
+	while (i < n) {
+		for (first = i; i < n && (vec[i] & ASK); i++)
+			vec[i] &= 1;
+		if (i > first)
+			m->ops->mincore(m, piece->index + first, i - first, vec + first);
+		else
+			i++;
+	}
+	if (q->hooks.file_put)
+		q->hooks.file_put(piece->file);
 }
 
 long do_mincore(struct mm_struct *mm, u64 addr, u64 len, u8 *vec)
@@ -74,12 +117,15 @@ long do_mincore(struct mm_struct *mm, u64 addr, u64 len, u8 *vec)
 	if (len > mm->task_size || addr > mm->task_size - len)
 		return -ENOMEM;
 	while (addr < end) {
-		u64 stop = mincore_piece(mm, addr, end, vec);
+		struct mincore_piece piece = {.start = addr, .end = end};
 
-		if (!stop)
+		look_at_piece(mm, &piece, vec);
+		if (piece.end == piece.start)
 			return -ENOMEM;
-		vec += (stop - addr) >> PAGE_SHIFT;
-		addr = stop;
+		if (piece.file)
+			ask_owner(mm->q, &piece, vec);
+		vec += (piece.end - addr) >> PAGE_SHIFT;
+		addr = piece.end;
 	}
 	return 0;
 }

@@ -179,23 +179,25 @@ void bad_address(struct quire *q, const void *addr, void *caller)
 	(void)q;
 }
 
-/* A tail: of a block in use, or left over from one that is free by now? */
-static const char *tail_problem(const struct frame *f)
+/* No head: inside a block in use, or inside one that is free? */
+static const char *tail_problem(struct quire *q, const struct frame *f)
 {
-	const struct frame *head = f - f->head_off;
+	const struct frame *head = &pfn_folio(q, frame_to_pfn(q, f))->f;
 
-	if (type_in_use(head->type) && f->head_off < 1u << head->order)
+	if (type_in_use(head->type))
 		return "free of the middle of a block";
+	if (f->type == FRAME_VIRGIN && head == f)
+		return "free of a frame that was never allocated";
 	return "double free: it is inside a free block";
 }
 
-static const char *free_problem(const struct frame *f, unsigned order)
+static const char *free_problem(struct quire *q, const struct frame *f, unsigned order)
 {
 	switch (f->type) {
-	case FRAME_VIRGIN: return "free of a frame that was never allocated";
 	case FRAME_FREE:
 	case FRAME_PCP: return "double free";
-	case FRAME_TAIL: return tail_problem(f);
+	case FRAME_VIRGIN:
+	case FRAME_TAIL: return tail_problem(q, f);
 	case FRAME_RESERVED: return "free of a reserved frame";
 	}
 	if (f->order != order)
@@ -218,7 +220,7 @@ void bad_free(struct quire *q, struct frame *f, unsigned order, void *caller)
 		fmt_printf(&b, "Bad free of %p: no frame record (caller %p)", (void *)f, caller);
 		quire_bug(__FILE__, __LINE__, text);
 	}
-	why = free_problem(f, order);
+	why = free_problem(q, f, order);
 	dump_page(q, f, why);
 	fmt_printf(&b, "Bad free of pfn:%#x order:%u: %s (caller %p)", frame_to_pfn(q, f), order, why, caller);
 	quire_bug(__FILE__, __LINE__, text);

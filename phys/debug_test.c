@@ -335,7 +335,7 @@ static void walker_sees_damage(void **state)
 		switch (what) {
 		case 0: z->nr_free++; break;
 		case 1: z->free_area[6].nr_free--; break;
-		case 2: f[3].head_off = 2; break;
+		case 2: f[4].type = FRAME_KERNEL; break;
 		case 3: f->type = FRAME_FREE; break;
 		case 4: listed->refcount = 1; break;
 		case 5: listed->head_off = MIGRATE_MOVABLE; break;

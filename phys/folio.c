@@ -54,7 +54,6 @@ static void split_block(struct quire *q, struct frame *f, unsigned order, u32 us
 
 		frame_set_head(f + i, type, (u8)o, flags, 1);
 		frame_set_counts(f + i, 0, 0);
-		set_tails(f + i, o);
 		i += 1u << o;
 	}
 	if (unlikely(q->phys.debug))

@@ -19,12 +19,40 @@ pfn_t frame_to_pfn(const struct quire *q, const struct frame *f)
 	return (pfn_t)(f - q->cfg.mem_map);
 }
 
+/* Is h the head of a block, with somebody or on a CPU's list, that reaches off frames further? */
+static bool head_covers(const struct frame *h, u32 off)
+{
+	u64 w = racy_u64((const u64 *)(const void *)h);
+	u8 type = (u8)w, order = (u8)(w >> 8);
+
+	return (type_in_use(type) || type == FRAME_PCP) && off < 1u << order;
+}
+
+/* Tails are written only where that pays (phys.h).  Where the record has no hint, or an old one, the head is one of ten:
+ * blocks are aligned to their size, and what is no head never looks like one. */
+static __attribute__((noinline)) struct frame *find_head(struct quire *q, pfn_t pfn)
+{
+	struct frame *f = q->cfg.mem_map + pfn;
+	u32 hint = f->type == FRAME_TAIL ? f->head_off : 0;
+	unsigned o;
+
+	if (hint && head_covers(f - hint, hint))
+		return f - hint;
+	for (o = 1; o <= MAX_ORDER; o++) {
+		u32 off = pfn & ((1u << o) - 1);
+
+		if (off && head_covers(f - off, off))
+			return f - off;
+	}
+	return f;
+}
+
 struct folio *pfn_folio(struct quire *q, pfn_t pfn)
 {
 	struct frame *f = pfn_to_frame(q, pfn);
 
-	if (f->type == FRAME_TAIL)
-		f -= f->head_off;
+	if (f->type == FRAME_TAIL || f->type == FRAME_VIRGIN)
+		f = find_head(q, pfn);
 	return (struct folio *)f;
 }
 

@@ -62,7 +62,7 @@ static void count_pageblock(struct quire *q, pfn_t start, pfn_t end, u32 *nr_fre
 			continue;
 		}
 		/* tails follow the type of the head before them */
-		last = type == FRAME_TAIL ? last : type;
+		last = type == FRAME_TAIL || type == FRAME_VIRGIN ? last : type;
 		*nr_movable += frame_is_movable(last);
 		pfn++;
 	}

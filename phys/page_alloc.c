@@ -104,7 +104,6 @@ static struct frame *alloc_from_zone(struct quire *q, struct phys_cpu *c, unsign
 	z->nr_free -= 1u << ac->order;
 	z->nr_alloc++;
 	z->nr_alloc_pages += 1u << ac->order;
-	set_tails(f, ac->order);
 	return f;
 }
 
@@ -589,7 +588,6 @@ struct frame *phys_take_free_block(struct quire *q, pfn_t head, unsigned order)
 	z->nr_free -= 1u << order;
 	z->nr_alloc++;
 	z->nr_alloc_pages += 1u << order;
-	set_tails(f, order);
 	flags = prep_new_page(f, order);
 	if (unlikely(q->phys.debug))
 		debug_alloc(q, f, order, flags, __builtin_return_address(0));
@@ -604,6 +602,17 @@ u64 nr_free_pages(struct quire *q)
 	for (i = 0; i < MAX_NR_ZONES; i++)
 		n += racy_u64(&q->phys.zones[i].nr_free) + pcp_free_pages(q, i);
 	return n;
+}
+
+bool has_free_pages(struct quire *q, u64 n)
+{
+	u64 free = 0;
+	unsigned i;
+
+	/* Mostly true without asking every CPU for what lies on its lists. */
+	for (i = 0; i < MAX_NR_ZONES && free < n; i++)
+		free += racy_u64(&q->phys.zones[i].nr_free);
+	return free >= n || nr_free_pages(q) >= n;
 }
 
 u64 totalram_pages(struct quire *q)

@@ -58,7 +58,6 @@ struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, uns
 		if (!f)
 			break;
 		z->nr_free -= 1u << order;
-		set_tails(f, order);
 		frame_set_counts(f, 0, 0);
 		pcp_push_after(pcp, pi, last, f, frame_to_pfn(q, f), order, f->flags & FF_FREE_MASK);
 		last = f;

@@ -11,10 +11,12 @@
  * Record invariants outside the owner's hands:
  *   - FREE head: flags in {FF_ZEROED, FF_POISONED} or none, refcount 0, head_off = the list's migrate type,
  *     mapcount, mapping, index, private 0.
- *   - PCP head: the same, but head_off 0 and prev 0; all tails of the block already say FRAME_TAIL.
- *   - Not the head of a free block: VIRGIN (never touched) or FRAME_TAIL, perhaps stale.  A stale tail never
- *     lies about a block in use: head_off points to the head of a block that once held both, and if that head is
- *     in use again with an order that covers the tail, then the tail is its tail.
+ *   - PCP head: the same, but head_off 0 and prev 0.
+ *   - No head of a block, free or in use: VIRGIN (never touched) or FRAME_TAIL, perhaps stale.  Handing a block out does not
+ *     write its tails: that would cost a cache line for each (and, hosted, two entries of the log).  A stale tail never lies
+ *     about a block in use: head_off points to the head of a block that once held both, and if that head is
+ *     in use again with an order that covers the tail, then the tail is its tail.  Else pfn_folio() searches.  Who looks heads up
+ *     often (slabs) writes the tails once: set_tails().
  */
 #ifndef PHYS_PHYS_H
 #define PHYS_PHYS_H
@@ -165,9 +167,6 @@ static inline u64 zone_free_blocks(const struct zone *z, unsigned order)
 {
 	return z->free_area[order].nr_free + (order == MAX_ORDER ? virgin_blocks(z) : 0);
 }
-/* Makes the tails of a block say so (most already do). */
-void set_tails(struct frame *f, unsigned order);
-
 /* ---- migratetype.c: under q->lock except where noted ---- */
 /* Any context: may be stale by one conversion. */
 static inline enum migratetype pageblock_migratetype(struct quire *q, pfn_t pfn)
@@ -204,8 +203,8 @@ static inline void slot_put(struct ctx *ctx, struct phys_cpu *c)
 	ctx_spin_unlock(ctx, &c->lock);
 }
 
-/* Slot and q->lock held: fills list pi of the zone from the buddy lists and takes the first block off again (its
- * tails are set).  NULL if the zone gave nothing. */
+/* Slot and q->lock held: fills list pi of the zone from the buddy lists and takes the first block off again.  NULL if the zone
+ * gave nothing. */
 struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, unsigned pi, u32 alloc_flags);
 /* Slot held: gives what lies above `high`, and a batch more, back to the buddy lists.  Takes q->lock. */
 void pcp_trim(struct quire *q, struct phys_cpu *c, unsigned zone);

@@ -55,7 +55,7 @@ static void stamp(struct worker *w, struct frame *f)
 static void check_stamp(struct worker *w, struct frame *f)
 {
 	for (u32 i = 0; i < 1u << f->order; i++)
-		if (*word(w, f, i) != (u64)(uintptr_t)f + i || (i && f[i].type != FRAME_TAIL))
+		if (*word(w, f, i) != (u64)(uintptr_t)f + i || &pfn_folio(w->q, frame_to_pfn(w->q, f) + i)->f != f)
 			abort();
 }
 

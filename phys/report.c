@@ -83,42 +83,77 @@ static u64 total_pcp(struct quire *q)
 	return n;
 }
 
-static void show_totals(struct quire *q)
+/* Machine-wide figures, pages; counted without a lock. */
+struct mem_info {
+	u64 lru[NR_LRU_LISTS];
+	u64 dirty, writeback, slab_reclaimable, slab_unreclaimable, mapped, shmem, pagetables, zspages;
+};
+
+static void read_mem_info(struct quire *q, struct mem_info *i)
+{
+	for (unsigned l = 0; l < NR_LRU_LISTS; l++)
+		i->lru[l] = racy_u64(&q->nr_lru_pages[l]);
+	i->dirty = racy_u64(&q->nr_dirty_pages);
+	i->writeback = racy_u64(&q->nr_writeback_pages);
+	i->slab_unreclaimable = racy_u64(&q->kmem.nr_slab_pages[0]);
+	i->slab_reclaimable = racy_u64(&q->kmem.nr_slab_pages[1]);
+	i->mapped = racy_u64(&q->nr_file_mapped);
+	i->shmem = racy_u64(&q->nr_shmem_pages);
+	i->pagetables = racy_u64(&q->nr_pagetable_pages);
+	i->zspages = racy_u64(&q->swap.pool.nr_frames);
+}
+
+static void show_totals(struct quire *q, const struct mem_info *i)
 {
 	u64 nr_free = nr_free_pages(q), pcp = total_pcp(q);
 
 	quire_log(q, 4, "Mem-Info:");
-	quire_log(q, 4, "active_anon:%lu inactive_anon:%lu isolated_anon:0",
-		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_ANON]),
-		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_INACTIVE_ANON]));
-	quire_log(q, 4, " active_file:%lu inactive_file:%lu isolated_file:0",
-		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_ACTIVE_FILE]),
-		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_INACTIVE_FILE]));
-	quire_log(q, 4, " unevictable:%lu dirty:%lu writeback:%lu",
-		  (unsigned long)racy_u64(&q->nr_lru_pages[LRU_UNEVICTABLE]),
-		  (unsigned long)racy_u64(&q->nr_dirty_pages), (unsigned long)racy_u64(&q->nr_writeback_pages));
-	quire_log(q, 4, " slab_reclaimable:%lu slab_unreclaimable:%lu",
-		  (unsigned long)racy_u64(&q->kmem.nr_slab_pages[1]),
-		  (unsigned long)racy_u64(&q->kmem.nr_slab_pages[0]));
-	quire_log(q, 4, " mapped:%lu shmem:%lu pagetables:%lu", (unsigned long)racy_u64(&q->nr_file_mapped),
-		  (unsigned long)racy_u64(&q->nr_shmem_pages), (unsigned long)racy_u64(&q->nr_pagetable_pages));
+	quire_log(q, 4, "active_anon:%lu inactive_anon:%lu isolated_anon:0", (unsigned long)i->lru[LRU_ACTIVE_ANON],
+		  (unsigned long)i->lru[LRU_INACTIVE_ANON]);
+	quire_log(q, 4, " active_file:%lu inactive_file:%lu isolated_file:0", (unsigned long)i->lru[LRU_ACTIVE_FILE],
+		  (unsigned long)i->lru[LRU_INACTIVE_FILE]);
+	quire_log(q, 4, " unevictable:%lu dirty:%lu writeback:%lu", (unsigned long)i->lru[LRU_UNEVICTABLE],
+		  (unsigned long)i->dirty, (unsigned long)i->writeback);
+	quire_log(q, 4, " slab_reclaimable:%lu slab_unreclaimable:%lu", (unsigned long)i->slab_reclaimable,
+		  (unsigned long)i->slab_unreclaimable);
+	quire_log(q, 4, " mapped:%lu shmem:%lu pagetables:%lu", (unsigned long)i->mapped, (unsigned long)i->shmem,
+		  (unsigned long)i->pagetables);
+	quire_log(q, 4, " sec_pagetables:0 bounce:0");
+	quire_log(q, 4, " kernel_misc_reclaimable:0");
 	quire_log(q, 4, " free:%lu free_pcp:%lu free_cma:0", (unsigned long)(nr_free - pcp), (unsigned long)pcp);
 }
 
-static void show_zone(struct quire *q, const struct zone *z, unsigned zi)
+static void show_node(struct quire *q, const struct mem_info *i)
+{
+	quire_log(q, 4,
+		  "Node 0 active_anon:%lukB inactive_anon:%lukB active_file:%lukB inactive_file:%lukB unevictable:%lukB "
+		  "isolated(anon):0kB isolated(file):0kB mapped:%lukB dirty:%lukB writeback:%lukB shmem:%lukB shmem_thp:0kB "
+		  "shmem_pmdmapped:0kB anon_thp:0kB kernel_stack:0kB pagetables:%lukB sec_pagetables:0kB all_unreclaimable? no "
+		  "Balloon:0kB",
+		  K(i->lru[LRU_ACTIVE_ANON]), K(i->lru[LRU_INACTIVE_ANON]), K(i->lru[LRU_ACTIVE_FILE]),
+		  K(i->lru[LRU_INACTIVE_FILE]), K(i->lru[LRU_UNEVICTABLE]), K(i->mapped), K(i->dirty), K(i->writeback),
+		  K(i->shmem), K(i->pagetables));
+}
+
+/* i: the machine's lists belong to its highest zone, as in /proc/zoneinfo; all zero for the others. */
+static void show_zone(struct quire *q, const struct zone *z, unsigned zi, const struct mem_info *i)
 {
 	char text[200];
 	struct fmt_buf b = fmt_init(text, sizeof(text));
-	unsigned i;
+	u64 pcp = pcp_free_pages(q, zi);
 
 	quire_log(q, 4,
-		  "Node 0 %s free:%lukB boost:0kB min:%lukB low:%lukB high:%lukB reserved_highatomic:0KB present:%lukB "
-		  "managed:%lukB free_pcp:%lukB",
-		  z->name, K(z->nr_free), K(z->watermark[WMARK_MIN]), K(z->watermark[WMARK_LOW]),
-		  K(z->watermark[WMARK_HIGH]), K((u64)(z->end_pfn - z->start_pfn)), K(z->managed),
-		  K(pcp_free_pages(q, zi)));
-	for (i = 0; i < MAX_NR_ZONES; i++)
-		fmt_printf(&b, " %lu", (unsigned long)z->lowmem_reserve[i]);
+		  "Node 0 %s free:%lukB boost:0kB min:%lukB low:%lukB high:%lukB reserved_highatomic:0KB free_highatomic:0KB "
+		  "active_anon:%lukB inactive_anon:%lukB active_file:%lukB inactive_file:%lukB unevictable:%lukB "
+		  "writepending:%lukB zspages:%lukB present:%lukB managed:%lukB mlocked:%lukB bounce:0kB free_pcp:%lukB "
+		  "local_pcp:%lukB free_cma:0kB",
+		  z->name, K(z->nr_free), K(z->watermark[WMARK_MIN]), K(z->watermark[WMARK_LOW]), K(z->watermark[WMARK_HIGH]),
+		  K(i->lru[LRU_ACTIVE_ANON]), K(i->lru[LRU_INACTIVE_ANON]), K(i->lru[LRU_ACTIVE_FILE]),
+		  K(i->lru[LRU_INACTIVE_FILE]), K(i->lru[LRU_UNEVICTABLE]), K(i->dirty + i->writeback), K(i->zspages),
+		  K((u64)(z->end_pfn - z->start_pfn)), K(z->managed), K(i->lru[LRU_UNEVICTABLE]), K(pcp),
+		  K((u64)racy_s32(&q->phys.cpus[port_cpu()].pcp[zi].count)));
+	for (unsigned c = 0; c < MAX_NR_ZONES; c++)
+		fmt_printf(&b, " %lu", (unsigned long)z->lowmem_reserve[c]);
 	quire_log(q, 4, "lowmem_reserve[]:%s", text);
 }
 
@@ -150,28 +185,43 @@ static void show_zone_blocks(struct quire *q, const struct zone *z)
 	quire_log(q, 4, "Node 0 %s: %s= %lukB", z->name, text, K(total));
 }
 
-void show_mem(struct quire *q)
+static void show_zones(struct quire *q, const struct mem_info *info, u64 *reserved)
 {
-	u64 reserved = q->phys.nr_frames;
+	static const struct mem_info nothing;
 	struct zone z;
 	unsigned i;
 
-	show_totals(q);
 	for (i = 0; i < MAX_NR_ZONES; i++) {
 		zone_snapshot(q, i, &z);
-		reserved -= z.managed;
+		*reserved -= z.managed;
 		if (zone_populated(&z))
-			show_zone(q, &z, i);
+			show_zone(q, &z, i, i == q->phys.first_zone[ZONE_HIGHMEM] ? info : &nothing);
 	}
 	for (i = 0; i < MAX_NR_ZONES; i++) {
 		zone_snapshot(q, i, &z);
 		if (zone_populated(&z))
 			show_zone_blocks(q, &z);
 	}
+}
+
+void show_mem(struct quire *q)
+{
+	u64 reserved = q->phys.nr_frames;
+	struct mem_info info;
+
+	read_mem_info(q, &info);
+	show_totals(q, &info);
+	show_node(q, &info);
+	show_zones(q, &info, &reserved);
+	quire_log(q, 4, "Node 0 hugepages_total=0 hugepages_free=0 hugepages_surp=0 hugepages_size=2048kB");
 	quire_log(q, 4, "%lu total pagecache pages", (unsigned long)racy_u64(&q->nr_file_pages));
+	quire_log(q, 4, "%lu pages in swap cache", (unsigned long)racy_u64(&q->nr_swapcache_pages));
+	quire_log(q, 4, "Free swap  = %lukB", K(racy_u64(&q->nr_free_swap_pages)));
+	quire_log(q, 4, "Total swap = %lukB", K(racy_u64(&q->total_swap_pages)));
 	quire_log(q, 4, "%lu pages RAM", (unsigned long)q->phys.nr_frames);
 	quire_log(q, 4, "%lu pages HighMem/MovableOnly", (unsigned long)q->phys.zones[ZONE_HIGHMEM].managed);
 	quire_log(q, 4, "%lu pages reserved", (unsigned long)reserved);
+	quire_log(q, 4, "0 pages hwpoisoned");
 }
 
 /* ---- allocation failures ---- */

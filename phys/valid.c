@@ -6,7 +6,7 @@
  *
  * What is checked:
  *   records   blocks tile each zone without gap or overlap; heads are aligned; free records keep their promises;
- *             tails in use point to their head; virgin records are all zero
+ *             tails in use lead to their head; virgin records are all zero
  *   lists     links and counts of every free list agree with the records; types agree with pageblocks
  *   counters  nr_free, per-CPU counts, pageblocks by type, managed frames
  */
@@ -78,10 +78,8 @@ static void check_idle_head(struct walk *w, const struct zone *z, pfn_t pfn)
 
 		if (t->next || t->prev || t->mapping || t->index || t->private)
 			complain(w, pfn + i, "tail of an idle block is not clean");
-		if (t->type != FRAME_TAIL && (f->type == FRAME_PCP || !record_is_zero(t)))
+		if (t->type != FRAME_TAIL && !record_is_zero(t))
 			complain(w, pfn + i, "head inside an idle block");
-		if (f->type == FRAME_PCP && t->head_off != i)
-			complain(w, pfn + i, "tail of a per-CPU block does not point to it");
 	}
 	if (f->type == FRAME_PCP) {
 		w->pcp_frames += 1u << f->order;
@@ -106,9 +104,12 @@ static void check_used_head(struct walk *w, pfn_t pfn)
 
 	if (f->flags & (FF_ZEROED | FF_POISONED) && !(f->flags & FF_ZEROED))
 		complain(w, pfn, "block in use is marked as poisoned");
-	for (i = 1; i < 1u << f->order; i++)
-		if (f[i].type != FRAME_TAIL || f[i].head_off != i)
-			complain(w, pfn + i, "tail does not point to its head");
+	for (i = 1; i < 1u << f->order; i++) {
+		if (f[i].type != FRAME_TAIL && !record_is_zero(f + i))
+			complain(w, pfn + i, "head inside a block in use");
+		else if (&pfn_folio(w->q, pfn + i)->f != f)
+			complain(w, pfn + i, "tail does not lead to its head");
+	}
 	w->used += 1u << f->order;
 }
 

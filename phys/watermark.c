@@ -187,6 +187,16 @@ u64 phys_shortfall(struct quire *q)
 	return n;
 }
 
+u64 phys_watermark_pages(struct quire *q, int wmark)
+{
+	u64 n = 0;
+
+	for (unsigned i = 0; i < MAX_NR_ZONES; i++)
+		if (zone_populated(&q->phys.zones[i]))
+			n += q->phys.zones[i].watermark[wmark];
+	return n;
+}
+
 void zone_snapshot(struct quire *q, unsigned zone, struct zone *copy)
 {
 	spin_lock(&q->lock);

@@ -193,14 +193,20 @@ void proc_oom_score_adj(struct quire *q, struct task *t, struct fmt_buf *out)
 	fmt_printf(out, "%d\n", view_of(t).oom_score_adj);
 }
 
-int proc_set_oom_score_adj(struct task *t, s64 adj)
+int proc_set_oom_score_adj(struct task *t, s64 adj, bool capable)
 {
+	bool allowed;
+
 	if (adj < -OOM_SCORE_ADJ_MAX || adj > OOM_SCORE_ADJ_MAX)
 		return -EINVAL;
 	spin_lock(&t->q->tasks.lock);
-	t->oom_score_adj = (s32)adj;
+	allowed = capable || adj >= t->oom_score_adj_min;
+	if (allowed)
+		t->oom_score_adj = (s32)adj;
+	if (allowed && capable)
+		t->oom_score_adj_min = (s32)adj;
 	spin_unlock(&t->q->tasks.lock);
-	return 0;
+	return allowed ? 0 : -EACCES;
 }
 
 void proc_auxv(struct quire *q, struct mm_struct *mm, struct fmt_buf *out)

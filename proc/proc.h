@@ -38,8 +38,10 @@ void proc_statm(struct quire *q, struct mm_struct *mm, struct fmt_buf *out);
 void proc_stat(struct quire *q, struct task *t, struct fmt_buf *out);
 void proc_oom_score(struct quire *q, struct task *t, struct fmt_buf *out);
 void proc_oom_score_adj(struct quire *q, struct task *t, struct fmt_buf *out);
-/* A write to oom_score_adj.  0 or -EINVAL. */
-int proc_set_oom_score_adj(struct task *t, s64 adj);
+/* A write to oom_score_adj, by somebody with or without CAP_SYS_RESOURCE.  0, -EINVAL or -EACCES. */
+int proc_set_oom_score_adj(struct task *t, s64 adj, bool capable);
+/* What is written to /proc/PID/clear_refs.  0 or -EINVAL. */
+int proc_clear_refs(struct mm_struct *mm, s64 type);
 void proc_auxv(struct quire *q, struct mm_struct *mm, struct fmt_buf *out); /* binary */
 
 /* ---- proc/pagemap.c: /proc/PID/pagemap, /proc/kpagecount, /proc/kpageflags (binary) ---- */

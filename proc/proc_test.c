@@ -400,13 +400,19 @@ static void test_oom_views(void **state)
 	task_set_mm(t, touched_mm(q, 1));
 	proc_oom_score(q, t, &b);
 	assert_in_range(strtoul(text, NULL, 10), 660, 670);
-	assert_int_equal(proc_set_oom_score_adj(t, -1001), -EINVAL);
-	assert_int_equal(proc_set_oom_score_adj(t, 1001), -EINVAL);
-	assert_int_equal(proc_set_oom_score_adj(t, -1000), 0);
+	assert_int_equal(proc_set_oom_score_adj(t, -1001, true), -EINVAL);
+	assert_int_equal(proc_set_oom_score_adj(t, 1001, true), -EINVAL);
+	assert_int_equal(proc_set_oom_score_adj(t, -1000, true), 0);
 	b = fresh();
 	proc_oom_score(q, t, &b);
 	proc_oom_score_adj(q, t, &b);
 	assert_string_equal(text, "0\n-1000\n");
+
+	/* Without rights it goes up, and down again to where one with rights left it. */
+	assert_int_equal(proc_set_oom_score_adj(t, -10, true), 0);
+	assert_int_equal(proc_set_oom_score_adj(t, 300, false), 0);
+	assert_int_equal(proc_set_oom_score_adj(t, -10, false), 0);
+	assert_int_equal(proc_set_oom_score_adj(t, -11, false), -EACCES);
 	task_exit(t);
 	sim_machine_free(q);
 }

@@ -146,7 +146,7 @@ static void put_sizes(struct fmt_buf *out, const struct mem_size *s, bool rollup
 	line_kb(out, "Locked", s->pss_locked >> PSS_SHIFT);
 }
 
-/* proc(5), VmFlags; in the order of the bits. */
+/* proc(5), VmFlags; in the order of the bits.  Not "sd": it is taken for a promise of soft-dirty bits in pagemap. */
 static void put_vm_flags(struct fmt_buf *out, u64 vm_flags)
 {
 	static const struct {
@@ -158,7 +158,7 @@ static void put_vm_flags(struct fmt_buf *out, u64 vm_flags)
 		{ VM_PFNMAP, "pf" }, { VM_LOCKED, "lo" }, { VM_IO, "io" }, { VM_SEQ_READ, "sr" }, { VM_RAND_READ, "rr" },
 		{ VM_DONTCOPY, "dc" }, { VM_DONTEXPAND, "de" }, { VM_LOCKONFAULT, "lf" }, { VM_ACCOUNT, "ac" },
 		{ VM_NORESERVE, "nr" }, { VM_SYNC, "sf" }, { VM_WIPEONFORK, "wf" }, { VM_DONTDUMP, "dd" },
-		{ VM_SOFTDIRTY, "sd" }, { VM_MIXEDMAP, "mm" }, { VM_HUGEPAGE, "hg" }, { VM_NOHUGEPAGE, "nh" },
+		{ VM_MIXEDMAP, "mm" }, { VM_HUGEPAGE, "hg" }, { VM_NOHUGEPAGE, "nh" },
 		{ VM_MERGEABLE, "mg" },
 	};
 

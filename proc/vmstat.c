@@ -11,7 +11,8 @@
 enum figure {
 	FIG_FREE, FIG_FREE_BLOCKS, FIG_INACTIVE_ANON, FIG_ACTIVE_ANON, FIG_INACTIVE_FILE, FIG_ACTIVE_FILE, FIG_UNEVICTABLE,
 	FIG_DIRTY, FIG_WRITEBACK, FIG_WRITE_PENDING, FIG_SLAB_RECLAIMABLE, FIG_SLAB_UNRECLAIMABLE, FIG_ANON, FIG_MAPPED,
-	FIG_FILE, FIG_SHMEM, FIG_PAGETABLES, FIG_SWAPCACHED, FIG_ALLOC, FIG_MEMMAP, FIG_ZSPAGES,
+	FIG_FILE, FIG_SHMEM, FIG_PAGETABLES, FIG_SWAPCACHED, FIG_MEMMAP, FIG_ZSPAGES,
+	FIG_NUMA_HIT, FIG_PGFREE, FIG_PGALLOC_DMA, FIG_PGALLOC_DMA32, FIG_PGALLOC_NORMAL, /* counted since boot */
 	NR_FIGURES,
 };
 
@@ -37,11 +38,11 @@ static const struct vmstat_line lines[] = {
 	{ "nr_mlock", FIG(FIG_UNEVICTABLE) },
 	{ "nr_zspages", FIG(FIG_ZSPAGES) },
 	{ "nr_free_cma", ZERO },
-	{ "numa_hit", FIG(FIG_ALLOC) },
+	{ "numa_hit", FIG(FIG_NUMA_HIT) },
 	{ "numa_miss", ZERO },
 	{ "numa_foreign", ZERO },
 	{ "numa_interleave", ZERO },
-	{ "numa_local", FIG(FIG_ALLOC) },
+	{ "numa_local", FIG(FIG_NUMA_HIT) },
 	{ "numa_other", ZERO },
 	{ "nr_inactive_anon", FIG(FIG_INACTIVE_ANON) },
 	{ "nr_active_anon", FIG(FIG_ACTIVE_ANON) },
@@ -102,9 +103,9 @@ static const struct vmstat_line lines[] = {
 	{ "pgpgout", EV(PGPGOUT) },
 	{ "pswpin", EV(PSWPIN) },
 	{ "pswpout", EV(PSWPOUT) },
-	{ "pgalloc_dma", EV(PGALLOC_DMA) },
-	{ "pgalloc_dma32", EV(PGALLOC_DMA32) },
-	{ "pgalloc_normal", EV(PGALLOC_NORMAL) },
+	{ "pgalloc_dma", FIG(FIG_PGALLOC_DMA) },
+	{ "pgalloc_dma32", FIG(FIG_PGALLOC_DMA32) },
+	{ "pgalloc_normal", FIG(FIG_PGALLOC_NORMAL) },
 	{ "pgalloc_movable", ZERO },
 	{ "pgalloc_device", ZERO },
 	{ "allocstall_dma", ZERO },
@@ -117,7 +118,7 @@ static const struct vmstat_line lines[] = {
 	{ "pgskip_normal", ZERO },
 	{ "pgskip_movable", ZERO },
 	{ "pgskip_device", ZERO },
-	{ "pgfree", EV(PGFREE) },
+	{ "pgfree", FIG(FIG_PGFREE) },
 	{ "pgactivate", EV(PGACTIVATE) },
 	{ "pgdeactivate", EV(PGDEACTIVATE) },
 	{ "pglazyfree", EV(PGLAZYFREE) },
@@ -240,6 +241,17 @@ static u64 free_in_blocks(struct quire *q)
 	return n;
 }
 
+/* Counted on the CPUs' lists, not in q->vm_events.  Under q->lock. */
+static void allocation_figures(struct quire *q, u64 *f)
+{
+	u64 pgalloc[MAX_NR_ZONES];
+
+	phys_alloc_counts(q, pgalloc, &f[FIG_NUMA_HIT], &f[FIG_PGFREE]);
+	f[FIG_PGALLOC_DMA] = pgalloc[ZONE_DMA];
+	f[FIG_PGALLOC_DMA32] = pgalloc[ZONE_DMA32];
+	f[FIG_PGALLOC_NORMAL] = pgalloc[ZONE_NORMAL];
+}
+
 /* Under q->lock. */
 static void figures(struct quire *q, u64 *f)
 {
@@ -264,8 +276,7 @@ static void figures(struct quire *q, u64 *f)
 	f[FIG_SWAPCACHED] = q->nr_swapcache_pages;
 	f[FIG_ZSPAGES] = q->swap.pool.nr_frames;
 	f[FIG_MEMMAP] = q->cfg.memory / PAGE_SIZE * sizeof(struct frame) / PAGE_SIZE;
-	for (int z = 0; z < MAX_NR_ZONES; z++)
-		f[FIG_ALLOC] += q->phys.zones[z].nr_alloc_pages;
+	allocation_figures(q, f);
 }
 
 static u64 value_of(const struct vmstat_snapshot *s, u32 from)

@@ -20,7 +20,7 @@ struct shown_zone {
 /* What the counters need, copied at one moment. */
 struct snapshot {
 	u64 lru[NR_LRU_LISTS];
-	u64 slab_reclaimable, slab_unreclaimable, anon, mapped, file, shmem, dirty, writeback, pagetables, swapcached;
+	u64 slab_reclaimable, slab_unreclaimable, anon, mapped, file, shmem, dirty, writeback, pagetables, swapcached, zspages;
 	u64 refault_anon, refault_file, activate_anon, activate_file;
 };
 
@@ -38,6 +38,7 @@ static void take_snapshot(struct quire *q, struct snapshot *s)
 	s->writeback = q->nr_writeback_pages;
 	s->pagetables = q->nr_pagetable_pages;
 	s->swapcached = q->nr_swapcache_pages;
+	s->zspages = q->swap.pool.nr_frames;
 	s->refault_anon = q->vm_events[WORKINGSET_REFAULT_ANON];
 	s->refault_file = q->vm_events[WORKINGSET_REFAULT_FILE];
 	s->activate_anon = q->vm_events[WORKINGSET_ACTIVATE_ANON];
@@ -140,7 +141,7 @@ static void zone_stats(struct quire *q, struct fmt_buf *out, const struct zone *
 	item(out, "nr_zone_unevictable", s->lru[LRU_UNEVICTABLE]);
 	item(out, "nr_zone_write_pending", s->dirty + s->writeback);
 	item(out, "nr_mlock", s->lru[LRU_UNEVICTABLE]);
-	item(out, "nr_zspages", 0);
+	item(out, "nr_zspages", s->zspages);
 	item(out, "nr_free_cma", 0);
 	item(out, "numa_hit", events);
 	item(out, "numa_miss", 0);

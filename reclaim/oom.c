@@ -1,71 +1,79 @@
 /*
  * The OOM killer: when reclaim finds nothing, somebody's memory must go.
  *
- * One at a time (q->oom_lock, a mutex); who comes while another is at it waits a moment and tries its allocation
- * again.  A victim that is still dying is waited for, not doubled; one that has not died after OOM_GIVE_UP_NS
- * (stopped by a debugger, say) is passed over.  Every wait is bounded, so a machine without memory makes
- * progress, kills, or returns -ENOMEM.
+ *	out_of_memory()
+ *	  somebody is at it, or a victim is dying  -> wait a moment; whoever waits also takes a slow victim's memory (oom_reap.c)
+ *	  else reclaim once more                   -> it got something: try again
+ *	  panic_on_oom                             -> report, the machine ends
+ *	  oom_kill_allocating_task                 -> report, whoever asks goes
+ *	  the task with most points                -> report, it goes
+ *	  nobody may be killed                     -> wait for those who are dying; then the machine ends: it is deadlocked
  *
- * Points, selection and report follow Linux (mm/oom_kill.c) so that what people know and what their log
- * parsers expect holds: rss + swap + page tables in pages, plus oom_score_adj thousandths of all memory.
+ * One at a time (q->oom_lock, a mutex).  A victim that is still dying is waited for, not doubled; one whose memory was
+ * taken, or that has neither died nor could be emptied after OOM_GIVE_UP_NS, is passed over.  Every wait is bounded, so a
+ * machine without memory makes progress, kills, ends, or returns -ENOMEM (to the victim, to callers who are no
+ * program, and for large blocks).
+ *
+ * Points, selection and report follow Linux (mm/oom_kill.c) so that what people know and what their log parsers
+ * expect holds: rss + swap + page tables in pages, plus oom_score_adj thousandths of all memory and swap.
  *
  * Locks: called under none.  Tasks are walked by pid with a reference each; every mm is read in one short
  * transaction.
  */
-#include "reclaim.h"
+#include "oom.h"
 
 #define OOM_WAIT_NS 50000000ull       /* one wait for a victim's memory */
 #define OOM_BUSY_NS 2000000ull        /* one wait for somebody else's choice */
 #define OOM_WAITS 20                  /* at most this many, then the caller tries its luck */
 #define OOM_GIVE_UP_NS 5000000000ull
-#define OOM_SCORE_ADJ_MIN (-1000)
+#define OOM_COSTLY_ORDER 3u           /* nobody is killed for a larger block: the caller can do without */
 #define SIGKILL_NR 9
 
-static unsigned long kib(u64 pages)
-{
-	return (unsigned long)(pages << (PAGE_SHIFT - 10));
-}
+/* ---- points ---- */
 
-static long points_of(struct quire *q, const struct mm_usage *u, s32 adj)
-{
-	long points = (long)(u->rss + u->swap + u->pgtables_bytes / PAGE_SIZE);
-
-	return points + (long)adj * ((long)totalram_pages(q) / 1000);
-}
-
-/* May the task be killed at all?  Then also its adjustment. */
-static bool killable(struct quire *q, struct task *t, s32 *adj)
-{
-	bool ok;
-
-	spin_lock(&q->tasks.lock);
-	*adj = t->oom_score_adj;
-	ok = *adj > OOM_SCORE_ADJ_MIN && t->oom_victim != OOM_GIVEN_UP;
-	spin_unlock(&q->tasks.lock);
-	return ok;
-}
-
-/* LONG_MIN for tasks that cannot be killed; else fills *u. */
-static long badness(struct quire *q, struct task *t, struct mm_usage *u)
+bool oom_task_view(struct task *t, struct oom_task *v)
 {
 	struct mm_struct *mm;
-	s32 adj;
 
-	if (!killable(q, t, &adj))
-		return LONG_MIN;
+	spin_lock(&t->q->tasks.lock);
+	memcpy(v->comm, t->comm, sizeof(v->comm));
+	v->pid = t->pid;
+	v->adj = t->oom_score_adj;
+	v->uid = t->uid;
+	v->state = t->oom_victim;
+	spin_unlock(&t->q->tasks.lock);
 	mm = task_get_mm(t);
 	if (!mm)
-		return LONG_MIN;
-	mm_usage_get(mm, u);
+		return false;
+	mm_usage_get(mm, &v->u);
 	mmput(mm);
-	return points_of(q, u, adj);
+	return true;
+}
+
+u64 oom_totalpages(struct quire *q)
+{
+	u64 swap;
+
+	spin_lock(&q->lock);
+	swap = q->total_swap_pages;
+	spin_unlock(&q->lock);
+	return totalram_pages(q) + swap;
+}
+
+long oom_points(struct quire *q, const struct oom_task *v)
+{
+	long points = (long)(v->u.rss + v->u.swap + v->u.pgtables_bytes / PAGE_SIZE);
+
+	if (v->adj == OOM_SCORE_ADJ_MIN || v->state != OOM_NONE)
+		return LONG_MIN;
+	return points + (long)v->adj * ((long)oom_totalpages(q) / 1000);
 }
 
 long oom_badness(struct quire *q, struct task *t)
 {
-	struct mm_usage u;
+	struct oom_task v;
 
-	return badness(q, t, &u);
+	return oom_task_view(t, &v) ? oom_points(q, &v) : LONG_MIN;
 }
 
 struct task *select_bad_process(struct quire *q, long *points)
@@ -104,6 +112,12 @@ static bool still_dying_locked(struct task *t)
 	return false;
 }
 
+/* The same after its memory was taken: what is left of it (page tables, shared pages) comes back with its death. */
+static bool still_leaving_locked(const struct task *t)
+{
+	return t->oom_victim != OOM_NONE && t->mm && port_clock_ns() - t->oom_ns < OOM_GIVE_UP_NS;
+}
+
 /* Is some address space without users being taken apart?  Its memory is nobody's in the task table, but not yet free. */
 static bool mm_is_going(struct quire *q)
 {
@@ -116,14 +130,15 @@ static bool mm_is_going(struct quire *q)
 	return mm;
 }
 
-static bool victim_is_dying(struct quire *q)
+/* last_hope: nobody else could be killed, so those count too who have little left to give. */
+static bool victim_is_dying(struct quire *q, bool last_hope)
 {
 	bool found;
 
 	spin_lock(&q->tasks.lock);
 	found = port_clock_ns() - q->tasks.exit_ns < OOM_GIVE_UP_NS && mm_is_going(q);
 	for (struct task *t = q->tasks.first; t && !found; t = t->next)
-		found = still_dying_locked(t);
+		found = still_dying_locked(t) || (last_hope && still_leaving_locked(t));
 	spin_unlock(&q->tasks.lock);
 	return found;
 }
@@ -160,60 +175,11 @@ static void wait_for_memory(struct quire *q, unsigned order)
 	for (int i = 0; i < OOM_WAITS; i++) {
 		u32 seen = wake_count(q);
 
-		if (memory_is_back(q, order) || !victim_is_dying(q))
+		if (memory_is_back(q, order) || !victim_is_dying(q, false))
 			return;
 		port_wait(&q->oom_wake, seen, OOM_WAIT_NS);
+		oom_reap_victims(q);
 	}
-}
-
-/* ---- the report ---- */
-
-static void dump_header(struct quire *q, const char *comm, s32 adj, gfp_t gfp, unsigned order)
-{
-	char flags[160];
-
-	quire_log(q, 4, "%s invoked oom-killer: gfp_mask=%#x(%s), order=%u, oom_score_adj=%d", comm, gfp,
-		  gfp_flags_string(gfp, flags, sizeof(flags)), order, adj);
-	show_mem(q);
-}
-
-static void dump_task(struct quire *q, struct task *t)
-{
-	struct mm_struct *mm = task_get_mm(t);
-	struct mm_usage u;
-
-	if (!mm)
-		return;
-	mm_usage_get(mm, &u);
-	mmput(mm);
-	quire_log(q, 6, "[%7d] %5u %5d %8lu %8lu %8lu %8lu %9lu %8ld %8lu         %5d %s", t->pid, t->uid, t->pid,
-		  (unsigned long)u.total_vm, (unsigned long)u.rss, (unsigned long)u.anon, (unsigned long)u.file,
-		  (unsigned long)u.shmem, (long)u.pgtables_bytes, (unsigned long)u.swap, t->oom_score_adj, t->comm);
-}
-
-static void dump_tasks(struct quire *q)
-{
-	struct task *t;
-	s32 pid = -1;
-
-	quire_log(q, 6, "Tasks state (memory values in pages):");
-	quire_log(q, 6, "[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents "
-			"oom_score_adj name");
-	while ((t = task_next_get(q, pid))) {
-		pid = t->pid;
-		dump_task(q, t);
-		task_put(t);
-	}
-}
-
-static void dump_kill(struct quire *q, struct task *t, const struct mm_usage *u)
-{
-	quire_log(q, 6, "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,"
-			"task_memcg=/,task=%s,pid=%d,uid=%u", t->comm, t->pid, t->uid);
-	quire_log(q, 3, "Out of memory: Killed process %d (%s) total-vm:%lukB, anon-rss:%lukB, file-rss:%lukB, "
-			"shmem-rss:%lukB, UID:%u pgtables:%lukB oom_score_adj:%d", t->pid, t->comm, kib(u->total_vm),
-		  kib(u->anon), kib(u->file), kib(u->shmem), t->uid, (unsigned long)(u->pgtables_bytes >> 10),
-		  t->oom_score_adj);
 }
 
 /* ---- the kill ---- */
@@ -249,19 +215,18 @@ static void kill_sharers(struct quire *q, struct task *victim, struct mm_struct 
 	}
 }
 
-static void oom_kill_process(struct quire *q, struct task *t)
+/* The victim may be the caller itself: then it is dead after host_kill(), and the sharers must be before. */
+static void oom_kill_process(struct oom_control *oc)
 {
+	struct task *t = oc->chosen;
 	struct mm_struct *mm = task_get_mm(t);
-	struct mm_usage u;
 
 	if (!mm)
 		return;
-	mm_usage_get(mm, &u);
 	mark_victim(t);
-	dump_kill(q, t, &u);
-	host_kill(q, t, SIGKILL_NR);
-	kill_sharers(q, t, mm);
+	kill_sharers(oc->q, t, mm);
 	mmput(mm);
+	host_kill(oc->q, t, SIGKILL_NR);
 }
 
 static bool is_victim(struct task *t)
@@ -276,46 +241,112 @@ static bool is_victim(struct task *t)
 	return victim;
 }
 
-/* Under q->oom_lock. */
-static int choose_and_kill(struct quire *q, struct task *self, gfp_t gfp, unsigned order)
+/* ---- the choice.  Under q->oom_lock ---- */
+
+/* The machine cannot go on; as Linux's panic(), with the report before it. */
+static void __attribute__((noreturn)) oom_panic(struct oom_control *oc, const char *why)
 {
-	struct task *t;
-	long points;
+	oom_explain(oc);
+	quire_log(oc->q, 0, "Kernel panic - not syncing: %s", why);
+	port_panic(oc->q, why);
+}
+
+static void check_panic_on_oom(struct oom_control *oc)
+{
+	u32 how;
+
+	spin_lock(&oc->q->lock);
+	how = oc->q->oom.panic_on_oom;
+	spin_unlock(&oc->q->lock);
+	if (!how)
+		return;
+	oom_dump(oc);
+	oom_panic(oc, how == 2 ? "Out of memory: compulsory panic_on_oom is enabled" :
+				 "Out of memory: system-wide panic_on_oom is enabled");
+}
+
+/* vm.oom_kill_allocating_task: no search, if the caller may be killed. */
+static bool choose_allocating_task(struct oom_control *oc)
+{
+	bool wanted;
+
+	spin_lock(&oc->q->lock);
+	wanted = oc->q->oom.kill_allocating_task;
+	spin_unlock(&oc->q->lock);
+	if (!wanted || !oc->self)
+		return false;
+	oc->points = oom_badness(oc->q, oc->self);
+	if (oc->points == LONG_MIN)
+		return false;
+	oc->chosen = task_find_get(oc->q, oc->self->pid);
+	oc->message = "Out of memory (oom_kill_allocating_task)";
+	oc->for_asking = true;
+	return oc->chosen;
+}
+
+/* Nobody may be killed.  0 = those who are dying may still bring something; a program that asks has nowhere to go. */
+static int nobody_to_kill(struct oom_control *oc)
+{
+	u32 seen = wake_count(oc->q);
+
+	if (victim_is_dying(oc->q, true)) {
+		port_wait(&oc->q->oom_wake, seen, OOM_WAIT_NS);
+		return 0;
+	}
+	if (!oc->self)
+		return -ENOMEM;
+	oom_dump(oc);
+	quire_log(oc->q, 4, "Out of memory and no killable processes...");
+	oom_panic(oc, "System is deadlocked on memory");
+}
+
+static int choose_and_kill(struct oom_control *oc)
+{
+	struct quire *q = oc->q;
+	u64 scanned, stolen;
 
 	/* The last chance: alone, and after all that was going on when the caller gave up. */
-	if (try_to_free_pages(q, gfp, order))
+	oom_reclaim_counts(q, &scanned, &stolen);
+	if (try_to_free_pages(q, oc->gfp, oc->order))
 		return 0;
-	t = select_bad_process(q, &points);
-	dump_header(q, self ? self->comm : "kernel", self ? self->oom_score_adj : 0, gfp, order);
-	dump_tasks(q);
-	if (!t) {
-		quire_log(q, 4, "Out of memory and no killable processes...");
-		return -ENOMEM;
-	}
-	oom_kill_process(q, t);
-	task_put(t);
-	return is_victim(self) ? -ENOMEM : 0;
+	oom_reclaim_counts(q, &oc->last_scanned, &oc->last_stolen);
+	oc->last_scanned -= scanned;
+	oc->last_stolen -= stolen;
+	check_panic_on_oom(oc);
+	if (!choose_allocating_task(oc))
+		oc->chosen = select_bad_process(q, &oc->points);
+	if (!oc->chosen)
+		return nobody_to_kill(oc);
+	oom_dump(oc);
+	oom_kill_process(oc);
+	task_put(oc->chosen);
+	return is_victim(oc->self) ? -ENOMEM : 0;
+}
+
+void oom_reclaim_counts(struct quire *q, u64 *scanned, u64 *stolen)
+{
+	spin_lock(&q->lock);
+	*scanned = q->vm_events[PGSCAN_KSWAPD] + q->vm_events[PGSCAN_DIRECT];
+	*stolen = q->vm_events[PGSTEAL_KSWAPD] + q->vm_events[PGSTEAL_DIRECT];
+	spin_unlock(&q->lock);
 }
 
 int out_of_memory(struct quire *q, gfp_t gfp, unsigned order)
 {
-	struct task *self = port_ctx()->task;
+	struct oom_control oc = { .q = q, .self = port_ctx()->task, .gfp = gfp, .order = order, .message = "Out of memory" };
 	int err = 0;
 
 	DEBUG_ON(in_transaction());
-	if (is_victim(self) || (port_ctx()->flags & CTX_RECLAIM))
-		return -ENOMEM;
-	/* A large block that cannot be had is no reason to kill: the caller can do without. */
-	if (order > 3)
+	if (is_victim(oc.self) || (port_ctx()->flags & CTX_RECLAIM) || order > OOM_COSTLY_ORDER)
 		return -ENOMEM;
 	if (mutex_trylock(&q->oom_lock)) {
-		if (!victim_is_dying(q) && !memory_is_back(q, order))
-			err = choose_and_kill(q, self, gfp, order);
+		if (!victim_is_dying(q, false) && !memory_is_back(q, order))
+			err = choose_and_kill(&oc);
 		mutex_unlock(&q->oom_lock);
 	} else {
 		wait_a_moment(q);
 	}
 	if (!err)
 		wait_for_memory(q, order);
-	return is_victim(self) ? -ENOMEM : err;
+	return is_victim(oc.self) ? -ENOMEM : err;
 }

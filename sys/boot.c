@@ -142,6 +142,7 @@ int quire_boot(struct quire *q, const struct quire_config *cfg)
 		quire_log(q, 3, "cannot boot: error %d while setting memory up", err);
 		return err;
 	}
+	q->oom.dump_tasks = 1; /* vm.oom_dump_tasks, as Linux's default */
 	init_hooks(q);
 	banner(q);
 	return 0;

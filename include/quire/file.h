@@ -28,6 +28,8 @@ struct mapping_ops {
 	int (*sync)(struct address_space *m, u64 start, u64 end);
 	/* [start, end) bytes read as zero afterwards (MADV_REMOVE), if the machine does not hold the bytes itself; or NULL. */
 	int (*punch_hole)(struct address_space *m, u64 start, u64 end);
+	/* vec[i] = whether the bytes of page `index` + i are in memory, if the machine does not hold them itself; or NULL. */
+	int (*mincore)(struct address_space *m, u64 index, u64 n, u8 *vec);
 	/* Size in bytes now. */
 	u64 (*size)(struct address_space *m);
 	/* The last reference went away: free host resources.  Under no lock.  Asked again if the first asker died on the way. */

@@ -46,6 +46,17 @@ struct quire_config {
 	const char *version;
 };
 
+/* The OOM killer's settings (/proc/sys/vm) and what it remembers. */
+struct oom_settings {
+	u32 panic_on_oom;                /* 1, 2 = the machine ends instead of a process; q->lock */
+	u32 kill_allocating_task;        /* whoever asks goes, not the largest; q->lock */
+	u32 dump_tasks;                  /* a table of all tasks in the report; q->lock */
+	u64 window_ns;                   /* when the current window of reports began; q->oom_lock, as all below */
+	u32 reports, missed;             /* written and left out in that window */
+	u64 scanned, stolen;             /* pages that reclaim had looked at and freed at the last report */
+	u64 last_ns;                     /* when that was; 0 = never */
+};
+
 struct quire {
 	struct quire_config cfg;         /* immutable after boot */
 	struct quire_hooks hooks;        /* immutable after boot */
@@ -76,6 +87,7 @@ struct quire {
 	/* reclaim/oom.c */
 	struct mutex oom_lock;           /* one report, one victim at a time */
 	u32 oom_wake;                    /* waited on; counts address spaces given up by victims; q->tasks.lock */
+	struct oom_settings oom;
 
 	struct swap_info swap;           /* swap/ */
 	u32 kswapd_word;                 /* 1 = kswapd is wanted; kswapd waits on it; atomic */

@@ -83,6 +83,8 @@ static inline bool vma_is_anonymous(const struct vm_area_struct *v) { return !v-
 
 enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
 
+enum oom_reaped { OOM_REAP_NONE, OOM_REAP_BEGUN, OOM_REAP_DONE };
+
 struct mm_struct {
 	struct quire *q;             /* immutable */
 	struct mutex mmap_lock;
@@ -122,6 +124,7 @@ struct mm_struct {
 	u64 last_anon_id;            /* mm->lock */
 	u64 family_seq;              /* grows along the family's list, newest first; q->lock */
 	s32 oom_score_adj;
+	u32 oom_reaped;              /* enum oom_reaped: private pages are being, or were, taken from a victim; mm->lock */
 	u32 unsynced;                /* batches of reclaim whose flushes are not synchronised yet; mm->lock */
 };
 

@@ -3,7 +3,7 @@
  *
  * Words: a *frame* is one page of RAM, named by its PFN, described by a `struct
  * frame`.  A *folio* is 2^order frames managed as one; its record is the record of
- * its first frame (the head), the others have type FRAME_TAIL.  `struct folio`,
+ * its first frame (the head), the others (tails) say nothing of their own.  `struct folio`,
  * `struct slab` and `struct ptdesc` are the same record seen as one use: a
  * function takes the type it means, and none takes "maybe a tail".
  *
@@ -26,7 +26,7 @@ enum frame_type {
 	FRAME_VIRGIN = 0,
 	FRAME_FREE,     /* head of a free buddy block of `order` */
 	FRAME_PCP,      /* on a per-CPU list */
-	FRAME_TAIL,     /* not the first frame of its block; head_off tells where that is */
+	FRAME_TAIL,     /* not the first frame of its block (so may be VIRGIN ones); head_off hints where that is or was */
 	FRAME_KERNEL,   /* alloc_pages() for nobody in particular */
 	FRAME_SLAB,
 	FRAME_PGTABLE,
@@ -62,7 +62,7 @@ struct frame {
 	u16 flags;       /* enum frame_flag */
 	u32 refcount;    /* 1 for the owner + 1 per page-table entry + transient references */
 	u32 mapcount;    /* page-table entries that map any frame of this folio */
-	u32 head_off;    /* FRAME_TAIL: this pfn - head pfn */
+	u32 head_off;    /* FRAME_TAIL: this pfn - head pfn, perhaps of an earlier block: pfn_folio() */
 	pfn_t next, prev; /* list links, as pfn + 1; 0 = none.  Buddy, per-CPU, LRU or slab lists */
 	u64 mapping;     /* FRAME_ANON: struct anon_family *; FILE/SHMEM: struct address_space *; SLAB: cache */
 	u64 index;       /* ANON: virtual page number at first mapping; FILE: page offset; PGTABLE: base address */
@@ -108,8 +108,8 @@ void *early_alloc(struct quire *q, size_t size, size_t align);
 int phys_init(struct quire *q);
 
 /* ---- phys/page_alloc.c ---- */
-/* 2^order contiguous frames, or NULL.  The head's record has refcount 1, type FRAME_KERNEL, and if order > 0
- * the others are FRAME_TAIL (always compound).  Callers then set the type they want. */
+/* 2^order contiguous frames, or NULL.  The head's record has refcount 1, type FRAME_KERNEL; if order > 0 it
+ * stands for all of them (always compound).  Callers then set the type they want. */
 struct frame *alloc_pages(struct quire *q, gfp_t gfp, unsigned order);
 static inline struct frame *alloc_page(struct quire *q, gfp_t gfp) { return alloc_pages(q, gfp, 0); }
 /* Gives the block back whatever its refcount; order must be that of the allocation. */
@@ -142,8 +142,10 @@ static inline unsigned folio_order(const struct folio *folio) { return folio->f.
 static inline u32 folio_nr_pages(const struct folio *folio) { return 1u << folio->f.order; }
 struct frame *pfn_to_frame(struct quire *q, pfn_t pfn);
 pfn_t frame_to_pfn(const struct quire *q, const struct frame *f);
-/* The folio that contains frame pfn (follows head_off). */
+/* The folio that contains frame pfn.  Quick for its first frame, and for others where set_tails() was called. */
 struct folio *pfn_folio(struct quire *q, pfn_t pfn);
+/* Makes the records of a block's other frames lead to its head.  The block's owner, before others see it. */
+void set_tails(struct frame *f, unsigned order);
 static inline pfn_t folio_pfn(const struct quire *q, const struct folio *folio)
 {
 	return frame_to_pfn(q, &folio->f);
@@ -159,6 +161,7 @@ struct frame *frame_list_pop(struct quire *q, struct frame_list *l);            
 
 /* ---- figures ---- */
 u64 nr_free_pages(struct quire *q);
+bool has_free_pages(struct quire *q, u64 n); /* nr_free_pages(q) >= n, but quicker */
 u64 totalram_pages(struct quire *q);
 /* For /proc/vmstat, any context: frames ever handed out by zone (pgalloc_*), allocations (numa_hit), frames ever given
  * back (pgfree).  Counted for each CPU, so not in q->vm_events. */
@@ -180,6 +183,8 @@ struct frame *phys_take_free_block(struct quire *q, pfn_t head, unsigned order);
 bool phys_balanced(struct quire *q, unsigned order, int wmark, enum zone_type highest);
 /* Frames missing to the high watermark, summed over the zones that lie below it. */
 u64 phys_shortfall(struct quire *q);
+/* A watermark, summed over all zones. */
+u64 phys_watermark_pages(struct quire *q, int wmark);
 void set_min_free_kbytes(struct quire *q, u64 kbytes); /* vm.min_free_kbytes; under no lock */
 void set_lowmem_reserve_ratio(struct quire *q, const u32 ratio[MAX_NR_ZONES]);
 /* Per mille, as /sys/kernel/debug/extfrag: unusable free memory for order; fragmentation index (-1000: would

@@ -12,7 +12,12 @@ struct file;
 struct guest_abi;
 
 #define TASK_COMM_LEN 16
-enum oom_state { OOM_NONE, OOM_CHOSEN, OOM_GIVEN_UP /* it did not die in time: choose another */ };
+enum oom_state {
+	OOM_NONE,
+	OOM_CHOSEN,
+	OOM_GIVEN_UP, /* it did not die in time: choose another */
+	OOM_REAPED,   /* nor has this one, but its memory is back */
+};
 enum task_state { TASK_EMBRYO, TASK_RUNNING, TASK_ZOMBIE, TASK_DEAD };
 
 /* One process (thread group).  Fields: q->tasks.lock unless noted. */
@@ -23,6 +28,7 @@ struct task {
 	struct mm_struct *mm;      /* counted; NULL after exit */
 	char comm[TASK_COMM_LEN];
 	s32 oom_score_adj;
+	s32 oom_score_adj_min;     /* what a process without rights may go down to: the last value that one with rights set */
 	u32 nr_threads;
 	u32 oom_victim;            /* enum oom_state: chosen by the OOM killer */
 	u64 oom_ns;                /* when */

@@ -125,6 +125,7 @@ static long birth_prepare(struct birth *b, bool share)
 		return b->task ? PTR_ERR(mm) : -ENOMEM;
 	}
 	b->task->oom_score_adj = kproc.task->oom_score_adj;
+	b->task->oom_score_adj_min = kproc.task->oom_score_adj_min;
 	b->task->uid = kproc.task->uid;
 	b->task->port_data[TASKP_SERIAL] = b->serial;
 	b->task->port_data[TASKP_VFORK] = 0;

@@ -100,6 +100,8 @@ static long open_program(int dirfd, const char *path, int flags)
 	struct hostfile_info info;
 	long fd, ret;
 
+	if (dirfd == KERNEL_FD)
+		return -EBADF;
 	if ((flags & AT_EMPTY_PATH) && !*path) {
 		char link[32] = "/proc/self/fd/";
 

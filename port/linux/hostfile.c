@@ -65,6 +65,21 @@ static int hostfile_punch_hole(struct address_space *m, u64 start, u64 end)
 	return at ? (int)host_call(__NR_madvise, at, MIN(end - start, avail), MADV_REMOVE) : -EIO;
 }
 
+static int hostfile_mincore(struct address_space *m, u64 index, u64 n, u8 *vec)
+{
+	u64 avail = 0, i;
+	void *at;
+	long r;
+
+	install_lock();
+	at = anchor_bytes(m->dev, m->ino, index << PAGE_SHIFT, false, &avail);
+	install_unlock();
+	r = at ? host_call(__NR_mincore, at, MIN(n << PAGE_SHIFT, PAGE_ALIGN(avail)), vec) : -EIO;
+	for (i = 0; !r && i < n; i++)
+		vec[i] &= 1; /* the other bits are undefined */
+	return (int)r;
+}
+
 static u64 hostfile_size(struct address_space *m)
 {
 	return ~0ull >> 1;
@@ -75,6 +90,7 @@ const struct mapping_ops hostfile_ops = {
 	.copy_out = hostfile_copy_out,
 	.sync = hostfile_sync,
 	.punch_hole = hostfile_punch_hole,
+	.mincore = hostfile_mincore,
 	.size = hostfile_size,
 };
 

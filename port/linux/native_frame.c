@@ -151,6 +151,19 @@ int native_in(struct native_frame *f, u64 user, u64 len, u64 *out)
 	return copy_from_user(p, user, len);
 }
 
+/* /proc/PID/fd/N, /dev/fd/N and the like, N being the kernel's own descriptor. */
+static bool names_kernel_fd(const char *path, u64 n)
+{
+	static const char fd[] = "fd/1021", info[] = "fdinfo/1021";
+
+	_Static_assert(KERNEL_FD == 1021, "the texts above");
+	if (n < sizeof(fd) || path[n - 1] != '1' || (memcmp(path, "/proc/", 6) && memcmp(path, "/dev/", 5)))
+		return false;
+	if (!memcmp(path + n - (sizeof(fd) - 1), fd, sizeof(fd) - 1))
+		return path[n - sizeof(fd)] == '/';
+	return n > sizeof(info) && !memcmp(path + n - sizeof(info), "/fdinfo/1021", sizeof(info));
+}
+
 int native_string(struct native_frame *f, u64 user, u64 *out)
 {
 	char *p;
@@ -165,6 +178,8 @@ int native_string(struct native_frame *f, u64 user, u64 *out)
 	n = strncpy_from_user(p, user, NATIVE_PATH);
 	if (n < 0)
 		return (int)n;
+	if (names_kernel_fd(p, (u64)n))
+		return -ENOENT;
 	/* Give back what the text does not need, if it came from the arena's end. */
 	if ((u8 *)p + NATIVE_PATH == f->arena + f->used)
 		f->used -= NATIVE_PATH - (u32)ALIGN_UP((u64)n + 1, 16);

@@ -12,7 +12,7 @@
 #define PATH_ROOM 256u /* longer names are not ours */
 #define HOST_AT_FDCWD_ (-100)
 
-struct known { char name[20]; u32 kind; };
+struct known { char name[28]; u32 kind; };
 
 static const struct known machine_files[] = {
 	{ "meminfo", PROCFS_MEMINFO }, { "vmstat", PROCFS_VMSTAT }, { "buddyinfo", PROCFS_BUDDYINFO },
@@ -23,14 +23,15 @@ static const struct known machine_files[] = {
 static const struct known vm_files[] = {
 	{ "overcommit_memory", PROCFS_OVERCOMMIT_MEMORY }, { "overcommit_ratio", PROCFS_OVERCOMMIT_RATIO },
 	{ "max_map_count", PROCFS_MAX_MAP_COUNT }, { "min_free_kbytes", PROCFS_MIN_FREE_KBYTES },
-	{ "drop_caches", PROCFS_DROP_CACHES },
+	{ "drop_caches", PROCFS_DROP_CACHES }, { "panic_on_oom", PROCFS_PANIC_ON_OOM },
+	{ "oom_kill_allocating_task", PROCFS_OOM_KILL_ALLOCATING_TASK }, { "oom_dump_tasks", PROCFS_OOM_DUMP_TASKS },
 };
 static const struct known process_files[] = {
 	{ "maps", PROCFS_MAPS }, { "smaps", PROCFS_SMAPS }, { "smaps_rollup", PROCFS_SMAPS_ROLLUP },
 	{ "status", PROCFS_STATUS }, { "statm", PROCFS_STATM }, { "stat", PROCFS_STAT },
 	{ "oom_score", PROCFS_OOM_SCORE }, { "oom_score_adj", PROCFS_OOM_SCORE_ADJ }, { "cmdline", PROCFS_CMDLINE },
 	{ "environ", PROCFS_ENVIRON }, { "auxv", PROCFS_AUXV }, { "mem", PROCFS_MEM }, { "pagemap", PROCFS_PAGEMAP },
-	{ "exe", PROCFS_EXE },
+	{ "exe", PROCFS_EXE }, { "clear_refs", PROCFS_CLEAR_REFS },
 };
 
 static u32 find_name(const struct known *table, size_t n, const char *name)

@@ -83,13 +83,14 @@ VIEW(proc_vmallocinfo) VIEW(proc_swaps)
 MM_VIEW(proc_smaps) MM_VIEW(proc_smaps_rollup) MM_VIEW(proc_statm) MM_VIEW(proc_auxv)
 void proc_oom_score(struct quire *m, struct task *t, struct fmt_buf *out) { fmt_printf(out, "666\n"); }
 void proc_oom_score_adj(struct quire *m, struct task *t, struct fmt_buf *out) { fmt_printf(out, "%d\n", t->oom_score_adj); }
-int proc_set_oom_score_adj(struct task *t, s64 adj)
+int proc_set_oom_score_adj(struct task *t, s64 adj, bool capable)
 {
 	if (adj < -1000 || adj > 1000)
 		return -EINVAL;
 	t->oom_score_adj = (s32)adj;
 	return 0;
 }
+int proc_clear_refs(struct mm_struct *m, s64 type) { return type < 1 || type > 5 ? -EINVAL : 0; }
 size_t proc_pagemap(struct mm_struct *m, u64 addr, u64 *entries, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -359,6 +360,13 @@ static void test_stores(void **state)
 	assert_int_equal(store("/proc/sys/vm/overcommit_memory", "3"), -EINVAL);
 	assert_int_equal(store("/proc/sys/vm/min_free_kbytes", "512"), 3);
 	assert_int_equal(q.phys.min_free_kbytes, 512);
+	assert_int_equal(store("/proc/sys/vm/panic_on_oom", "2\n"), 2);
+	assert_int_equal(q.oom.panic_on_oom, 2);
+	assert_int_equal(store("/proc/sys/vm/panic_on_oom", "3"), -EINVAL);
+	assert_int_equal(store("/proc/sys/vm/oom_kill_allocating_task", "1"), 1);
+	assert_int_equal(q.oom.kill_allocating_task, 1);
+	assert_int_equal(store("/proc/sys/vm/oom_dump_tasks", "0"), 1);
+	assert_int_equal(q.oom.dump_tasks, 0);
 	q.files[5] = &b;
 	assert_int_equal(store("/proc/sys/vm/drop_caches", "3\n"), 2);
 	assert_int_equal(invalidated, 1); /* the token file only */

@@ -276,6 +276,9 @@ static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 	case PROCFS_OVERCOMMIT_RATIO: put_number(out, q->cfg.overcommit_ratio); break;
 	case PROCFS_MAX_MAP_COUNT: put_number(out, q->cfg.max_map_count); break;
 	case PROCFS_MIN_FREE_KBYTES: put_number(out, q->phys.min_free_kbytes); break;
+	case PROCFS_PANIC_ON_OOM: put_number(out, q->oom.panic_on_oom); break;
+	case PROCFS_OOM_KILL_ALLOCATING_TASK: put_number(out, q->oom.kill_allocating_task); break;
+	case PROCFS_OOM_DUMP_TASKS: put_number(out, q->oom.dump_tasks); break;
 	}
 }
 
@@ -302,6 +305,8 @@ bool procfs_is_writable(u32 kind)
 	switch (kind) {
 	case PROCFS_OVERCOMMIT_MEMORY: case PROCFS_OVERCOMMIT_RATIO: case PROCFS_MAX_MAP_COUNT:
 	case PROCFS_MIN_FREE_KBYTES: case PROCFS_DROP_CACHES: case PROCFS_OOM_SCORE_ADJ: case PROCFS_MEM:
+	case PROCFS_PANIC_ON_OOM: case PROCFS_OOM_KILL_ALLOCATING_TASK: case PROCFS_OOM_DUMP_TASKS:
+	case PROCFS_CLEAR_REFS:
 		return true;
 	default:
 		return false;
@@ -334,12 +339,24 @@ static int store_oom_score_adj(s32 pid, s64 adj)
 
 	if (!t)
 		return r;
-	/* Only root may make a process less likely to be killed (CAP_SYS_RESOURCE on Linux). */
-	if (adj < READ_ONCE(t->oom_score_adj) && host_call(__NR_geteuid))
-		r = -EACCES;
-	else
-		r = proc_set_oom_score_adj(t, adj);
+	/* Root stands for CAP_SYS_RESOURCE: only it may make a process less likely to be killed than root left it. */
+	r = proc_set_oom_score_adj(t, adj, !host_call(__NR_geteuid));
 	task_put(t);
+	return r;
+}
+
+static int store_clear_refs(s32 pid, s64 type)
+{
+	struct task *t = task_find_get(kthread()->ctx->q, pid);
+	struct mm_struct *mm = t ? task_get_mm(t) : NULL;
+	int r = t ? 0 : -ESRCH;
+
+	if (t)
+		task_put(t);
+	if (mm) {
+		r = proc_clear_refs(mm, type);
+		mmput(mm);
+	}
 	return r;
 }
 
@@ -380,6 +397,14 @@ static void drop_page_cache(struct quire *q)
 	}
 }
 
+static void count_drop(struct quire *q, s64 what)
+{
+	spin_lock(&q->lock);
+	count_vm_events(q, DROP_PAGECACHE, what & 1);
+	count_vm_events(q, DROP_SLAB, what >> 1 & 1);
+	spin_unlock(&q->lock);
+}
+
 static int store_setting(struct quire *q, u32 *setting, s64 v, s64 max)
 {
 	if (v < 0 || v > max)
@@ -400,6 +425,8 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 	switch (name->kind) {
 	case PROCFS_OOM_SCORE_ADJ:
 		return store_oom_score_adj(name->pid, v);
+	case PROCFS_CLEAR_REFS:
+		return store_clear_refs(name->pid, v);
 	case PROCFS_OVERCOMMIT_MEMORY:
 		return store_setting(q, &q->cfg.overcommit_memory, v, 2);
 	case PROCFS_OVERCOMMIT_RATIO:
@@ -411,12 +438,19 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 			return -EINVAL;
 		set_min_free_kbytes(q, (u64)v);
 		return 0;
+	case PROCFS_PANIC_ON_OOM:
+		return store_setting(q, &q->oom.panic_on_oom, v, 2);
+	case PROCFS_OOM_KILL_ALLOCATING_TASK:
+		return store_setting(q, &q->oom.kill_allocating_task, v, INT_MAX);
+	case PROCFS_OOM_DUMP_TASKS:
+		return store_setting(q, &q->oom.dump_tasks, v, INT_MAX);
 	case PROCFS_DROP_CACHES:
 		/* 1 = page cache, 2 = slab objects (none of ours are mere caches), 3 = both. */
 		if (v < 1 || v > 3)
 			return -EINVAL;
 		if (v & 1)
 			drop_page_cache(q);
+		count_drop(q, v);
 		return 0;
 	default:
 		return -EINVAL;

@@ -60,10 +60,20 @@ struct leaf {
 	enum run_kind kind;
 	u32 prot;
 	pfn_t pfn;
+	struct folio *folio; /* NULL: none, or not asked yet */
 	struct address_space *mapping;
 	u64 index;
 };
 
+/* The folio of a frame; mostly that of the leaf read before, which is told without looking at the frame's own record. */
+static struct folio *leaf_folio(struct quire *q, pfn_t pfn, const struct leaf *last)
+{
+	struct folio *folio = last->folio;
+
+	return folio && pfn - folio_pfn(q, folio) < folio_nr_pages(folio) ? folio : pfn_folio(q, pfn);
+}
+
+/* *l: one that was read before under the same lock, or empty. */
 static bool leaf_read(struct quire *q, pte_t p, struct leaf *l)
 {
 	struct folio *folio;
@@ -79,7 +89,7 @@ static bool leaf_read(struct quire *q, pte_t p, struct leaf *l)
 		l->kind = RUN_ZERO;
 		return true;
 	}
-	folio = pfn_folio(q, pfn);
+	l->folio = folio = leaf_folio(q, pfn, l);
 	l->kind = RUN_RAM;
 	if (folio->f.type == FRAME_FILE) {
 		struct address_space *m = (struct address_space *)folio->f.mapping;
@@ -112,7 +122,7 @@ static void window_of(struct quire *q, u64 addr, const struct leaf *l, u64 *lo, 
 {
 	u64 size = l->kind == RUN_FILE ? FILE_WINDOW : WINDOW_MIN;
 
-	if (l->kind == RUN_RAM && folio_order(pfn_folio(q, l->pfn)) == PMD_ORDER)
+	if (l->kind == RUN_RAM && folio_order(l->folio) == PMD_ORDER)
 		size = PMD_SIZE;
 	*lo = ALIGN_DOWN(addr, size);
 	*hi = *lo + size;
@@ -130,8 +140,8 @@ static void window_of(struct quire *q, u64 addr, const struct leaf *l, u64 *lo, 
 
 static void run_extend(struct mm_struct *mm, u64 addr, pte_t *slot, const struct leaf *at, struct run *r)
 {
+	struct leaf l = *at;
 	u64 lo, hi, a;
-	struct leaf l;
 
 	window_of(mm->q, addr, at, &lo, &hi);
 	r->start = addr;
@@ -201,7 +211,7 @@ enum refill_result { REFILL_OK, REFILL_MISS, REFILL_STALE, REFILL_NATIVE };
 static enum refill_result find_run(struct mm_struct *mm, u64 addr, u32 need, struct run *r)
 {
 	enum refill_result res = REFILL_MISS;
-	struct leaf at;
+	struct leaf at = { .folio = NULL };
 	pte_t *slot;
 
 	spin_lock(&mm->lock);
@@ -441,7 +451,7 @@ static void refresh_pinned(u64 start, u64 end)
 	u64 a;
 
 	for (a = start; a < end; a += PAGE_SIZE) {
-		struct leaf at;
+		struct leaf at = { .folio = NULL };
 		pte_t *slot;
 		bool valid;
 

@@ -49,10 +49,11 @@ static void emit_allowed_numbers(void)
 	}
 }
 
-/* close(fd) runs natively except on the kernel's own descriptor and on ones the kernel serves. */
-static void emit_close(void)
+/* close(fd) and dup(fd) run natively except on the kernel's own descriptor and on ones the kernel serves. */
+static void emit_low_descriptors(void)
 {
-	emit(BPF_JMP | BPF_JEQ | BPF_K, __NR_close, 0, 4);
+	emit(BPF_JMP | BPF_JEQ | BPF_K, __NR_close, 1, 0);
+	emit(BPF_JMP | BPF_JEQ | BPF_K, __NR_dup, 0, 4);
 	LOAD(args[0]);
 	emit(BPF_JMP | BPF_JGE | BPF_K, KERNEL_FD, 1, 0);
 	emit_ret(SECCOMP_RET_ALLOW);
@@ -69,7 +70,7 @@ long seccomp_install(void)
 	emit_ret(SECCOMP_RET_ERRNO | ENOSYS); /* int 0x80: i386 calls do not exist here */
 	LOAD(nr);
 	emit_allowed_numbers();
-	emit_close();
+	emit_low_descriptors();
 	LOAD_AT(offsetof(struct seccomp_data, instruction_pointer) + 4);
 	emit(BPF_JMP | BPF_JEQ | BPF_K, (u32)(KERNEL_BASE >> 32), 0, 3);
 	LOAD(instruction_pointer);

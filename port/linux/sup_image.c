@@ -32,9 +32,9 @@ static void complain(const char *what)
 /* Before Linux 6.3 there is no MFD_EXEC, and every memfd may be mapped executable. */
 static int make_memfd(const char *name)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC | MFD_ALLOW_SEALING);
 
-	return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
+	return fd < 0 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : fd;
 }
 
 static int make_shared(u64 memory)
@@ -49,6 +49,8 @@ static int make_shared(u64 memory)
 		complain("cannot size the machine's memory (is there a file size limit, ulimit -f?)");
 		return -1;
 	}
+	/* However a guest comes by the descriptor: nobody cuts the machine's memory off. */
+	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
 	return fd;
 }
 

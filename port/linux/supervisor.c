@@ -104,12 +104,26 @@ static int fail(const char *what)
 
 /* ---- the machine's log ---- */
 
+/* One line for people who did not ask for the log: "[    1.234567] Out of memory: Killed process 42 (x) total-vm:..." without the
+ * stamp, and where the rest stands. */
+static void tell_oom(struct sup *s, const char *line)
+{
+	const char *text = strstr(line, "] Out of memory");
+
+	if (!text || !strstr(text, ": Killed process"))
+		return;
+	text += 2;
+	fprintf(stderr, "quire: %.*s; why: %s\n", (int)strcspn(text, "\n"), text, s->o->log_path ? s->o->log_path : "--log FILE");
+}
+
 static void log_line(struct sup *s, const char *line, size_t n)
 {
 	if (s->log_fd >= 0 && write(s->log_fd, line, n) < 0)
 		s->log_fd = -1;
-	if (s->o->verbose || strstr(line, "Out of memory: Killed process"))
+	if (s->o->verbose)
 		fprintf(stderr, "%.*s", (int)n, line);
+	else
+		tell_oom(s, line);
 }
 
 static void follow_log(struct sup *s)

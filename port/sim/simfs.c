@@ -187,8 +187,11 @@ static void put_file(struct sim_file *s)
 
 static void op_release(struct address_space *m)
 {
-	if (file_of(m))
-		put_file(file_of(m));
+	struct sim_file *s = file_of(m);
+
+	m->port_private = NULL;
+	if (s)
+		put_file(s);
 }
 
 static const struct mapping_ops sim_file_ops = {
@@ -207,14 +210,11 @@ static const struct mapping_ops sim_file_ops = {
  * so its record does not change. */
 SIM_RACY static u8 *token_bytes(struct sim_machine *m, u64 pa)
 {
-	const struct frame *f = &m->q->cfg.mem_map[pa >> PAGE_SHIFT];
+	pfn_t pfn = (pfn_t)(pa >> PAGE_SHIFT);
+	const struct frame *f = &pfn_folio(m->q, pfn)->f;
+	u64 page = pfn - frame_to_pfn(m->q, f);
 	const struct address_space *as;
-	u64 page = 0;
 
-	if (f->type == FRAME_TAIL) {
-		page = f->head_off;
-		f -= f->head_off;
-	}
 	as = (const struct address_space *)(uintptr_t)f->mapping;
 	if (f->type != FRAME_FILE || !(as->flags & AS_TOKEN) || as->ops != &sim_file_ops)
 		return NULL;
