@@ -2,7 +2,8 @@
 """All tests, for `./dev test [--long] [STEP...]`.
 
 Steps: checks (the source tree), unit (gcc), asan (address and undefined-behaviour sanitizers), tsan (thread sanitizer,
-the tests that start threads), clang (everything compiled by clang), hosted (programs on the built quire).
+the tests that start threads), clang (everything compiled by clang), fuzz (libFuzzer on the program loader), hosted (programs
+on the built quire).
 
 Prints one line per step, the output of what failed, and last 'N passed, N failed' alone on its line.  Counted are the
 cases of each test program where it names them (cmocka), else the program; a program that crashed or ran out of time is
@@ -203,8 +204,19 @@ def step_hosted(options):
     return passed, failed
 
 
+def step_fuzz(options):
+    """libFuzzer on the loader: 20 seconds, 10 minutes in the long run."""
+    code, text = run_logged(f"{ROOT}/build-fuzz.log", [f"{ROOT}/tests/fuzz/run.py", "600" if options.long else "20"], timeout=1800)
+    match = None
+    for match in SUMMARY.finditer(text):
+        pass
+    if code or not match:
+        print(tail(text))
+    return (int(match.group(1)), int(match.group(2))) if match else (0, 1)
+
+
 STEPS = {"checks": step_checks, "unit": step_unit, "asan": step_asan, "tsan": step_tsan, "clang": step_clang,
-         "hosted": step_hosted}
+         "fuzz": step_fuzz, "hosted": step_hosted}
 
 
 def main():
