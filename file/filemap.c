@@ -83,6 +83,8 @@ int filemap_add_folio(struct address_space *m, struct folio *folio, u64 index)
 	folio->f.index = index;
 	count_cached(m, folio, 1);
 	folio_add_lru(m->q, folio);
+	if (!mapping_is_shmem(m))
+		workingset_refault(m->q, folio);
 	return 0;
 }
 
@@ -107,6 +109,7 @@ bool filemap_remove_folio(struct address_space *m, struct folio *folio)
 	/* The bytes of shared memory are nowhere else. */
 	if (folio_mapping(folio) != m || busy || dirty || mapping_is_shmem(m))
 		return false;
+	workingset_eviction(m->q, folio);
 	filemap_delete_folio(m, folio);
 	return true;
 }
@@ -148,6 +151,16 @@ struct window {
 	u64 start, end; /* page indexes, [start, end) */
 };
 
+/* Where memory is short, a miss brings in no more than a small part of what the cache can hold: a machine that hardly has
+ * room for the page that is wanted would else throw the rest of its working set out for the neighbours. */
+#define WINDOW_SHARE 64u
+static u64 window_limit(struct quire *q)
+{
+	u64 cached = q->nr_lru_pages[LRU_INACTIVE_FILE] + q->nr_lru_pages[LRU_ACTIVE_FILE];
+
+	return phys_balanced(q, 0, WMARK_HIGH, ZONE_NORMAL) ? ~0ull : MAX(cached / WINDOW_SHARE, 1);
+}
+
 /* What a miss at index brings in besides.  Sequential readers double their window from miss to miss. */
 static struct window read_window(struct address_space *m, u64 index, enum ra_hint hint, u64 nr_pages)
 {
@@ -158,6 +171,7 @@ static struct window read_window(struct address_space *m, u64 index, enum ra_hin
 	lockdep_assert_held(&q->lock);
 	if (mapping_is_token(m))
 		around = q->cfg.fault_around_tokens ? q->cfg.fault_around_tokens : READ_AROUND_TOKENS;
+	around = MIN(around, window_limit(q));
 	w.start = index - index % around;
 	w.end = w.start + around;
 	if (hint == RA_RANDOM) {

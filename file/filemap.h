@@ -30,8 +30,25 @@ void folio_add_lru(struct quire *q, struct folio *folio); /* by FF_ACTIVE, FF_UN
 void folio_add_lru_tail(struct quire *q, struct folio *folio); /* where reclaim looks first; it is on no list yet */
 void folio_del_lru(struct quire *q, struct folio *folio); /* nothing if it is on none; fits hooks.lru_del */
 struct frame_list *folio_lru_list(struct quire *q, const struct folio *folio);
-/* Second touch of an inactive folio makes it active (mark_page_accessed). */
+/* It was read or written through a descriptor; the second time it is worth more (mark_page_accessed). */
 void folio_mark_accessed(struct quire *q, struct folio *folio);
+/* An unevictable folio may be looked at again: whoever locked it does so no more. */
+void lru_rescue(struct quire *q, struct folio *folio);
+/* At boot, before there are folios. */
+void lru_set_policy(struct quire *q, const struct reclaim_policy *policy);
+
+/* ---- file/workingset.c: under q->lock ---- */
+/* At boot, before phys_init(). */
+void workingset_init(struct quire *q);
+/* Reclaim is about to take a file folio out of the cache. */
+void workingset_eviction(struct quire *q, struct folio *folio);
+/* The same for an anonymous one: what its swap slot shall remember (slot->shadow); never 0. */
+u64 workingset_eviction_anon(struct quire *q, struct folio *folio);
+/* A folio has just come into the cache, or from swap, and is on the lists. */
+void workingset_refault(struct quire *q, struct folio *folio);
+void workingset_refault_anon(struct quire *q, struct folio *folio, u64 shadow);
+/* An inactive folio becomes active: it leaves the inactive lists, too. */
+void workingset_activation(struct quire *q, const struct folio *folio);
 
 /* ---- file/filemap.c ---- */
 /* Under q->lock.  The folio that covers page index, without a reference; NULL if it is not cached. */

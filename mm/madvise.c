@@ -97,7 +97,10 @@ static void free_lazily(struct advice *a, struct folio *folio, const struct pt_i
 		sole = slot && pte_present(pte_read(slot)) && pte_pfn(pte_read(slot)) == pte_pfn(p) + i;
 	}
 	if (sole) {
-		folio->f.flags &= (u16) ~(FF_DIRTY | FF_REFERENCED);
+		/* Among the pages of files, which need no swap to be reclaimed. */
+		q->hooks.lru_del(q, folio);
+		folio->f.flags &= (u16) ~(FF_DIRTY | FF_REFERENCED | FF_SWAPBACKED | FF_ACTIVE | FF_LIST1 | FF_UNEVICTABLE);
+		q->hooks.lru_add(q, folio);
 		count_vm_events(q, PGLAZYFREE, nr);
 	}
 	spin_unlock(&q->lock);

@@ -23,19 +23,11 @@ struct cold_walk {
 /* To the inactive list; to its end if it should be the next to go. */
 static void deactivate(struct quire *q, struct folio *folio, bool last)
 {
-	struct frame_list *l;
-
 	if (!(folio->f.flags & FF_LRU) || (folio->f.flags & FF_UNEVICTABLE))
 		return;
-	folio_del_lru(q, folio);
-	folio->f.flags &= (u16)~(FF_ACTIVE | FF_REFERENCED);
-	folio_add_lru(q, folio);
-	count_vm_events(q, PGDEACTIVATE, folio_nr_pages(folio));
-	if (!last)
-		return;
-	l = folio_lru_list(q, folio);
-	frame_list_del(q, l, &folio->f);
-	frame_list_add_tail(q, l, &folio->f);
+	q->lru.policy->deactivate(q, folio);
+	if (last)
+		lru_move_tail(q, folio, folio_list(folio));
 }
 
 /* Under q->lock and mm->lock. */

@@ -68,6 +68,7 @@ void kswapd_once(struct quire *q, u64 timeout_ns)
 		port_wait(&q->kswapd_word, 0, timeout_ns);
 	if (!__atomic_exchange_n(&q->kswapd_word, 0, __ATOMIC_ACQ_REL))
 		return;
+	thrash_check(q);
 	if (!balance_pgdat(q) && !balanced(q))
 		port_wait(&never, 0, RETRY_NS);
 }

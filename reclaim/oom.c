@@ -149,9 +149,20 @@ static bool memory_is_back(struct quire *q, unsigned order)
 	bool ok;
 
 	spin_lock(&q->lock);
-	ok = phys_balanced(q, order, WMARK_LOW, ZONE_NORMAL);
+	/* Thrashing (thrash.c): there is memory, but only because somebody's working set has just been thrown out. */
+	ok = !q->reclaim.thrashing && phys_balanced(q, order, WMARK_LOW, ZONE_NORMAL);
 	spin_unlock(&q->lock);
 	return ok;
+}
+
+static bool is_thrashing(struct quire *q)
+{
+	bool yes;
+
+	spin_lock(&q->lock);
+	yes = q->reclaim.thrashing;
+	spin_unlock(&q->lock);
+	return yes;
 }
 
 static u32 wake_count(struct quire *q)
@@ -293,7 +304,8 @@ static int nobody_to_kill(struct oom_control *oc)
 		port_wait(&oc->q->oom_wake, seen, OOM_WAIT_NS);
 		return 0;
 	}
-	if (!oc->self)
+	/* A machine that thrashes at least moves. */
+	if (!oc->self || is_thrashing(oc->q))
 		return -ENOMEM;
 	oom_dump(oc);
 	quire_log(oc->q, 4, "Out of memory and no killable processes...");
@@ -307,7 +319,7 @@ static int choose_and_kill(struct oom_control *oc)
 
 	/* The last chance: alone, and after all that was going on when the caller gave up. */
 	oom_reclaim_counts(q, &scanned, &stolen);
-	if (try_to_free_pages(q, oc->gfp, oc->order))
+	if (!is_thrashing(q) && try_to_free_pages(q, oc->gfp, oc->order))
 		return 0;
 	oom_reclaim_counts(q, &oc->last_scanned, &oc->last_stolen);
 	oc->last_scanned -= scanned;

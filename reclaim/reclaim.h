@@ -16,6 +16,15 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order);
  * worth trying again?  False: a limit said no, or there is nothing to reclaim. */
 bool memory_shortage_relieved(struct quire *q);
 
+/* At boot. */
+void reclaim_init(struct quire *q);
+int set_swappiness(struct quire *q, s64 value); /* vm.swappiness; 0 or -EINVAL */
+
+/* ---- reclaim/policies.c ---- */
+extern const struct reclaim_policy policy_second_chance;
+const struct reclaim_policy *reclaim_policy_by_name(const char *name); /* NULL: none */
+const struct reclaim_policy *reclaim_policy_nth(unsigned n);           /* all of them, the default first */
+
 /* ---- reclaim/kswapd.c ---- */
 /* hooks.wake_kswapd, for machines that run one.  Any context. */
 void wake_kswapd(struct quire *q);

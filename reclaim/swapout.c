@@ -248,6 +248,7 @@ static void write_begin(struct swapout *b, struct folio *folio, u64 *entry)
 		return;
 	}
 	if (swap_slot_of(q, folio->f.private)->state != SLOT_EMPTY) {
+		swap_slot_of(q, folio->f.private)->shadow = workingset_eviction_anon(q, folio);
 		swap_cache_del(q, folio); /* the slot has it already */
 		count_freed(b);
 		return;
@@ -273,6 +274,7 @@ static void write_end(struct swapout *b, struct folio *folio, u64 entry, const s
 		reclaim_keep(b->sc, folio, err == -ENOMEM ? KEEP_DIRTY : KEEP_REFERENCED); /* not again soon */
 		return;
 	}
+	swap_slot_of(q, entry)->shadow = workingset_eviction_anon(q, folio);
 	swap_cache_del(q, folio);
 	count_freed(b);
 }

@@ -6,7 +6,11 @@
  * takes as many steps; so a step is short, one flush serves it, and dying in between loses nothing.
  *
  * An entry that is young gets its second chance here: it is made old (and its translation flushed, so that the
- * next use is noticed) and the folio stays.
+ * next use is noticed) and the folio stays.  If the policy wants to know, its neighbours in the page table are asked at the same
+ * time: that is cheap, since one flush serves them all.
+ *
+ * A page given up with MADV_FREE (an anonymous one on the lists of files) goes like a clean page of a file, unless it was
+ * written to since.
  *
  * Locks: q->lock is held by the caller; mm locks are tried by rmap_walk().
  */
@@ -48,6 +52,31 @@ static void unmap_entry(struct unmap_step *s, struct folio *folio, u64 addr, pte
 	s->unmapped++;
 }
 
+#define LOOK_AROUND 16u /* entries on either side */
+
+/* The folio of an entry was used: so, perhaps, were its neighbours.  Makes their entries old and tells the policy. */
+static void look_around(struct unmap_step *s, const struct vm_area_struct *vma, u64 addr, pte_t *slot)
+{
+	u64 table = ALIGN_DOWN(addr, PMD_SIZE), from = MAX(table, vma_start(vma)), to = MIN(table + PMD_SIZE, vma_end(vma));
+	struct quire *q = s->mm->q;
+
+	from = MAX(from, addr - MIN(addr, (u64)LOOK_AROUND << PAGE_SHIFT));
+	to = MIN(to, addr + ((LOOK_AROUND + 1ul) << PAGE_SHIFT));
+	for (u64 at = from; at < to; at += PAGE_SIZE) {
+		pte_t *near = slot + ((s64)(at - addr) >> PAGE_SHIFT), p = pte_read(near);
+		struct folio *folio;
+
+		if (at == addr || !pte_present(p) || pte_special(p) || !pte_young(p) || port_range_pinned(s->mm, at, at + PAGE_SIZE))
+			continue;
+		folio = pte_folio(s->mm, p);
+		if (!(folio->f.flags & FF_LRU) || (folio->f.flags & FF_UNEVICTABLE))
+			continue;
+		set_pte(s->mm, near, pte_mkold(p));
+		tlb_remove(&s->tlb, at, 1, pte_pfn(p), 0);
+		q->lru.policy->young(q, folio);
+	}
+}
+
 static bool stop(struct unmap_step *s, enum unmap_result result)
 {
 	s->result = result;
@@ -65,7 +94,11 @@ static bool visit(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte
 		return stop(s, UNMAP_LOCKED);
 	if (port_range_pinned(mm, addr, addr + PAGE_SIZE) || (!s->mm && !step_begin(s, mm)))
 		return stop(s, UNMAP_BUSY);
-	if (!s->force && pte_young(pte_read(slot))) {
+	if (folio->f.type == FRAME_ANON && (pte_dirty(pte_read(slot)) || (folio->f.flags & FF_DIRTY)))
+		return stop(s, UNMAP_DIRTY);
+	if (!s->force && pte_young(pte_read(slot)) && folio->f.type != FRAME_ANON) {
+		if (mm->q->lru.policy->young)
+			look_around(s, vma, addr, slot);
 		set_pte(mm, slot, pte_mkold(pte_read(slot)));
 		tlb_remove(&s->tlb, addr, 1, pte_pfn(pte_read(slot)), 0);
 		return stop(s, UNMAP_REFERENCED);

@@ -13,7 +13,11 @@
  * Rounds grow from 1/4096 of the lists to all of them (priority 12 to 0) until enough came back.  A round that found
  * everything in others' hands waits a moment, so that a descheduled lock holder does not look like a lack of memory.
  * Files and anonymous memory take part by their sizes, anonymous pages weighing less because they cost more to bring
- * back (vm.swappiness); they go as swapout.c says, if there is swap.  Shared memory stays.
+ * back (vm.swappiness); they go as swapout.c says, if there is swap.  Shared memory stays.  Pages given up with MADV_FREE are
+ * among those of files, as on Linux: they need no swap.
+ *
+ * What is in a VM_LOCKED area is put aside on the unevictable list; what is there is looked at again when little else is left,
+ * since nobody tells us when the last such area goes (unmapped, unlocked, its process ended).
  *
  * Locks: called under none; q->lock per step.
  */
@@ -23,23 +27,39 @@
 
 #define THROTTLE_NS 1000000ull
 #define LAST_ROUNDS 20
-#define SWAPPINESS 60u     /* of 200, as Linux's default: what a page of anonymous memory weighs */
+#define SWAPPINESS_DEFAULT 60u
+#define RESCUE_PRIORITY (DEF_PRIORITY - 4)
 #define ROUND_MIN 64u      /* candidates of a round, at least */
 
-static const struct reclaim_policy *policy_of(const struct quire *q)
+void reclaim_init(struct quire *q)
 {
-	return &policy_second_chance;
+	q->reclaim.swappiness = SWAPPINESS_DEFAULT;
+}
+
+int set_swappiness(struct quire *q, s64 value)
+{
+	if (value < 0 || value > 200)
+		return -EINVAL;
+	spin_lock(&q->lock);
+	q->reclaim.swappiness = (u32)value;
+	spin_unlock(&q->lock);
+	return 0;
 }
 
 struct folio *reclaim_next(struct scan_control *sc)
 {
-	return policy_of(sc->q)->next(sc);
+	return sc->q->lru.policy->next(sc);
 }
 
 void reclaim_keep(struct scan_control *sc, struct folio *folio, enum keep_reason why)
 {
 	sc->busy += why == KEEP_BUSY;
-	policy_of(sc->q)->kept(sc, folio, why);
+	if (!(folio->f.flags & FF_LRU) || (folio->f.flags & FF_UNEVICTABLE))
+		return;
+	if (why == KEEP_LOCKED)
+		lru_cull(sc->q, folio);
+	else
+		sc->q->lru.policy->kept(sc, folio, why);
 }
 
 /* As folio_alloc_hold(), for a folio that others see too; folio_unhold() ends it. */
@@ -95,6 +115,27 @@ static void free_step(struct scan_control *sc, struct folio *folio)
 	count_vm_events(q, PGSTEAL_FILE, n);
 }
 
+/* Under q->lock, after a step of unmapping a page given up with MADV_FREE; ours is one of its references. */
+static void lazyfree_step(struct scan_control *sc, struct folio *folio, enum unmap_result r)
+{
+	struct quire *q = sc->q;
+	u32 n = folio_nr_pages(folio);
+
+	if (r == UNMAP_DIRTY) {
+		/* Written to again: it is memory like any other. */
+		folio_del_lru(q, folio);
+		folio->f.flags |= FF_SWAPBACKED | FF_DIRTY;
+		folio_add_lru(q, folio);
+	} else if (r != UNMAP_DONE && r != UNMAP_PARTLY) {
+		reclaim_keep(sc, folio, r == UNMAP_LOCKED ? KEEP_LOCKED : KEEP_BUSY);
+	} else if (!folio->f.mapcount && folio->f.refcount == 1) {
+		sc->reclaimed += n;
+		count_vm_events(q, sc->kswapd ? PGSTEAL_KSWAPD : PGSTEAL_DIRECT, n);
+		count_vm_events(q, PGSTEAL_ANON, n);
+		count_vm_events(q, PGLAZYFREED, n);
+	}
+}
+
 static bool must_write(const struct folio *folio)
 {
 	struct address_space *m = folio_mapping(folio);
@@ -121,6 +162,12 @@ static void unmap_step(struct scan_control *sc, struct folio *folio)
 	r = try_to_unmap_step(q, folio, sc->priority < DEF_PRIORITY / 2);
 	spin_lock(&q->lock);
 	folio_unhold(q, folio);
+	if (folio->f.type == FRAME_ANON) {
+		lazyfree_step(sc, folio, r);
+		folio_put(q, folio, 1);
+		spin_unlock(&q->lock);
+		return;
+	}
 	mine = folio->f.refcount > 1; /* else only our reference is left: it was cut off its file meanwhile */
 	folio_put(q, folio, 1);
 	if (mine && r == UNMAP_DONE && !folio->f.mapcount && !must_write(folio))
@@ -166,17 +213,26 @@ struct scan_share {
 	u64 file_weight, anon_weight;
 };
 
+static u64 folios_of(const struct quire *q, unsigned kind)
+{
+	u64 n = 0;
+
+	for (unsigned list = 0; list < LRU_NR_LISTS; list++)
+		n += q->lru.list[kind][list].count;
+	return n;
+}
+
 static struct scan_share scan_shares(struct quire *q)
 {
 	struct scan_share s = { 0 };
 	bool swap = can_swap(q);
 
 	spin_lock(&q->lock);
-	s.file = q->lru_inactive_file.count + q->lru_active_file.count;
-	s.file_weight = s.file * (200 - SWAPPINESS);
+	s.file = folios_of(q, LRU_KIND_FILE);
+	s.file_weight = s.file * (200 - q->reclaim.swappiness);
 	if (swap) {
-		s.anon = q->lru_inactive_anon.count + q->lru_active_anon.count;
-		s.anon_weight = (q->nr_lru_pages[LRU_INACTIVE_ANON] + q->nr_lru_pages[LRU_ACTIVE_ANON]) * SWAPPINESS;
+		s.anon = folios_of(q, LRU_KIND_ANON);
+		s.anon_weight = (q->nr_lru_pages[LRU_INACTIVE_ANON] + q->nr_lru_pages[LRU_ACTIVE_ANON]) * q->reclaim.swappiness;
 	}
 	spin_unlock(&q->lock);
 	return s;
@@ -189,17 +245,54 @@ static void shrink_file(struct scan_control *sc)
 			break;
 }
 
+static bool sees_lock(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg)
+{
+	return !(vma->vm_flags & VM_LOCKED);
+}
+
+/* Folios that were put aside because they were locked in memory: those that are so no more come back. */
+static void rescue_unevictable(struct quire *q)
+{
+	for (unsigned i = 0; i < SWAP_CLUSTER_MAX; i++) {
+		struct folio *folio;
+		bool more;
+
+		spin_lock(&q->lock);
+		more = q->lru.unevictable.last;
+		if (more) {
+			folio = (struct folio *)pfn_to_frame(q, q->lru.unevictable.last - 1);
+			frame_list_del(q, &q->lru.unevictable, &folio->f);
+			frame_list_add(q, &q->lru.unevictable, &folio->f);
+			if (rmap_walk(q, folio, sees_lock, NULL, 0) == RMAP_DONE)
+				lru_rescue(q, folio);
+		}
+		spin_unlock(&q->lock);
+		if (!more)
+			return;
+	}
+}
+
 /* One round at sc->priority.  False: there is nothing to look at. */
 static bool shrink_round(struct scan_control *sc)
 {
 	struct scan_share s = scan_shares(sc->q);
-	u64 weight = MAX(s.file_weight + s.anon_weight, 1), total = MAX((s.file + s.anon) >> sc->priority, ROUND_MIN);
+	u64 weight, total, wanted = sc->to_reclaim;
 
 	sc->busy = 0;
+	if (sc->priority < RESCUE_PRIORITY || !(s.file + s.anon)) {
+		rescue_unevictable(sc->q);
+		s = scan_shares(sc->q);
+	}
+	weight = MAX(s.file_weight + s.anon_weight, 1);
+	total = MAX((s.file + s.anon) >> sc->priority, ROUND_MIN);
 	/* In the last round every folio may be looked at three times: unmap, write, free. */
 	sc->anon = false;
 	sc->budget = sc->priority ? total * s.file_weight / weight : 3 * s.file;
+	/* What is wanted is shared out, too, or the first kind would always do. */
+	if (s.anon && sc->priority)
+		sc->to_reclaim = sc->reclaimed + (wanted - sc->reclaimed) * s.file_weight / weight;
 	shrink_file(sc);
+	sc->to_reclaim = wanted;
 	if (s.anon && !enough(sc)) {
 		sc->anon = true;
 		sc->budget = sc->priority ? total * s.anon_weight / weight : 3 * s.anon;
@@ -283,6 +376,7 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 	if (order)
 		drain_all_pages(q);
 	c->flags &= ~CTX_RECLAIM;
+	thrash_check(q);
 	return sc.reclaimed;
 }
 

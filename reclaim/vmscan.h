@@ -1,8 +1,8 @@
 /*
  * Inside reclaim/: what the mechanism (vmscan.c) and the policies share.
  *
- * The mechanism asks a policy for one candidate after another, tries to free it, and tells the policy what
- * became of it.  A policy decides order only; it never frees, unmaps or writes.
+ * The mechanism asks a policy (quire/lru.h) for one candidate after another, tries to free it, and tells the policy what
+ * became of it.
  */
 #ifndef QUIRE_VMSCAN_H
 #define QUIRE_VMSCAN_H
@@ -23,21 +23,6 @@ struct scan_control {
 	bool kswapd;         /* in the background: counted apart */
 };
 
-enum keep_reason {
-	KEEP_REFERENCED, /* somebody used it since it was last looked at */
-	KEEP_BUSY,       /* pinned, locked, its mm busy, or under writeback */
-	KEEP_DIRTY,      /* must be written first */
-	KEEP_LOCKED,     /* in a VM_LOCKED area: not for reclaim */
-};
-
-struct reclaim_policy {
-	const char *name;
-	/* Under q->lock.  The folio that should go next (it stays on its list), or NULL when this round has none.  May move
-	 * boundedly many folios between lists. */
-	struct folio *(*next)(struct scan_control *sc);
-	/* Under q->lock.  The candidate stays; it must not be the next candidate again at once. */
-	void (*kept)(struct scan_control *sc, struct folio *folio, enum keep_reason why);
-};
 
 /* ---- reclaim/vmscan.c ---- */
 /* Under no lock: frees up to `pages` of what lies at the end of the inactive list now.  Returns frames freed. */
@@ -60,8 +45,12 @@ bool split_folio(struct quire *q, struct folio *folio);
 /* Under no lock: drops what was parked above nparked. */
 void split_finish(struct quire *q, u32 nparked);
 
-/* ---- reclaim/second_chance.c ---- */
-extern const struct reclaim_policy policy_second_chance;
+/* ---- reclaim/second_chance.c, generations.c, clock.c ---- */
+extern const struct reclaim_policy policy_generations, policy_clock;
+
+/* ---- reclaim/thrash.c ---- */
+/* Under no lock, now and then while memory is short: has the machine been doing nothing but thrash?  Then somebody is killed. */
+void thrash_check(struct quire *q);
 
 /* ---- reclaim/unmap.c ---- */
 enum unmap_result {
@@ -71,6 +60,7 @@ enum unmap_result {
 	UNMAP_BUSY,
 	UNMAP_LOCKED,
 	UNMAP_NOWHERE,    /* swap is full */
+	UNMAP_DIRTY,      /* given up with MADV_FREE, but written to since */
 };
 /* One step of unmapping a file folio: the entries of one address space.  Called under q->lock (held once) and
  * RETURNS UNLOCKED, after the flush.  The folio may be gone then unless the caller holds it.  force: ignore youth. */

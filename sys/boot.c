@@ -55,6 +55,15 @@ static int init_zero_page(struct quire *q)
 	return 0;
 }
 
+/* What reclaim needs from the first folio on. */
+static int init_lru(struct quire *q)
+{
+	workingset_init(q);
+	lru_set_policy(q, q->cfg.policy ? q->cfg.policy : &policy_second_chance);
+	reclaim_init(q);
+	return 0;
+}
+
 static int init_caches(struct quire *q)
 {
 	struct {
@@ -115,6 +124,8 @@ static int bring_up(struct quire *q)
 
 	if (!err)
 		err = init_zero_page(q);
+	if (!err)
+		err = init_lru(q);
 	if (!err)
 		err = phys_init(q);
 	if (!err)

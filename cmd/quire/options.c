@@ -148,6 +148,24 @@ static int set_folio_max(struct run_options *o, const struct host_facts *host, c
 	return bad(error, "%s is not a folio size: 4K, 16K, 64K or 2M would be right", value);
 }
 
+/* As reclaim/policies.c has them; options_test.c compares. */
+static const char *const policies[] = {"second-chance", "generations", "clock"};
+
+const char *parse_policy(const char *text, char *error)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(policies); i++)
+		if (!strcmp(text, policies[i]))
+			return policies[i];
+	bad(error, "'%s' is no policy: second-chance, generations or clock would be right", text);
+	return NULL;
+}
+
+static int set_policy(struct run_options *o, const struct host_facts *host, const char *value, char *error)
+{
+	o->policy = parse_policy(value, error);
+	return o->policy ? 0 : -1;
+}
+
 static int set_seed(struct run_options *o, const struct host_facts *host, const char *value, char *error)
 {
 	o->seed_given = true;
@@ -233,6 +251,8 @@ const struct option_spec run_option_table[] = {
 	{"swap", "SIZE", "none", "Swap space: so much anonymous memory may be kept compressed, in the machine's own memory.", set_swap},
 	{"cpus", "N", "the host's CPUs", "Per-CPU slots of the machine, 1 to 64.", set_cpus},
 	{"folio-max", "SIZE", "2M", "Largest folio for anonymous memory: 4K, 16K, 64K or 2M.", set_folio_max},
+	{"policy", "NAME", "second-chance",
+	 "Which pages go first when memory is short: second-chance, generations or clock (docs/policies.md).", set_policy},
 	{"overcommit", "0|1|2", "0", "As vm.overcommit_memory: 0 guess, 1 always, 2 never.", set_overcommit},
 	{"aslr", "on|off", "on", "Randomise where stack, heap and mappings lie.", set_aslr},
 	{"patch-syscalls", "on|off", "off", "Rewrite system calls that a program makes often, in the machine's copies of its text, so that "

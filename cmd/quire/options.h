@@ -30,6 +30,7 @@ struct run_options {
 	u64 swap;                 /* bytes of compressed swap, whole pages; 0 = none */
 	u32 nr_cpus;              /* per-CPU slots, 1..RUN_MAX_CPUS */
 	u32 folio_max_order;      /* largest anonymous folio, 2^order pages: 0, 2, 4 or 9 */
+	const char *policy;       /* of reclaim, by name; NULL = the default */
 	u32 overcommit;           /* vm.overcommit_memory: 0, 1, 2 */
 	bool aslr;                /* randomise the layout of new address spaces */
 	bool patch_syscalls;      /* rewrite hot system call sites */
@@ -90,6 +91,8 @@ enum option_outcome run_options_parse(struct run_options *o, const struct host_f
 				      char *error);
 /* "64M", "1G", "4096", "25%" (of whole; refused when whole is 0).  0, or -1 with error[] filled. */
 int parse_size(const char *text, u64 whole, u64 *bytes, char *error);
+/* The name itself if the machine has such a policy (reclaim/policies.c), else NULL with error[] filled. */
+const char *parse_policy(const char *text, char *error);
 /* Asks /proc/meminfo and sysconf.  0 or negative errno. */
 int host_facts_read(struct host_facts *host);
 

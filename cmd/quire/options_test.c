@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "../../reclaim/reclaim.h"
 #include "options.h"
 
 static const struct host_facts host = {.mem_total = 24ull << 30, .nr_cpus = 2};
@@ -143,6 +144,7 @@ static void refusals(void **state)
 	refuses("--seed abc x", "not a whole number");
 	refuses("--aslr maybe x", "on or off");
 	refuses("--overcommit 3 x", "0 to 2");
+	refuses("--policy best x", "second-chance, generations or clock");
 	refuses("--name ../x y", "not a name");
 	refuses("--name -x y", "not a name");
 	refuses("--swap /tmp/x:64M x", "not there yet");
@@ -206,6 +208,20 @@ static void one_source(void **state)
 	free(text[1]);
 }
 
+/* What may be asked for is what the core has. */
+static void policies(void **state)
+{
+	char line[64];
+
+	for (unsigned i = 0; reclaim_policy_nth(i); i++) {
+		assert_non_null(parse_policy(reclaim_policy_nth(i)->name, error));
+		snprintf(line, sizeof(line), "--policy %s x", reclaim_policy_nth(i)->name);
+		assert_int_equal(parse(line), OPTIONS_OK);
+		assert_string_equal(o.policy, reclaim_policy_nth(i)->name);
+	}
+	assert_null(parse_policy("", error));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,7 +229,7 @@ int main(void)
 		cmocka_unit_test(memory_sizes),   cmocka_unit_test(memory_refusals),
 		cmocka_unit_test(other_values),   cmocka_unit_test(refusals),
 		cmocka_unit_test(errors_name_the_option), cmocka_unit_test(long_input_is_cut),
-		cmocka_unit_test(help_and_version), cmocka_unit_test(one_source),
+		cmocka_unit_test(policies),       cmocka_unit_test(help_and_version), cmocka_unit_test(one_source),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <quire/gfp.h>
 #include <quire/hooks.h>
 #include <quire/kmem.h>
+#include <quire/lru.h>
 #include <quire/mm.h>
 #include <quire/phys.h>
 #include <quire/phys_state.h>
@@ -41,6 +42,7 @@ struct quire_config {
 	u32 fault_around_pages;          /* file pages mapped around a read fault; 0 = default (16) */
 	u32 fault_around_tokens;         /* the same for token folios (hosted files); 0 = default (64) */
 	u32 max_map_count;
+	const struct reclaim_policy *policy; /* reclaim/policies.c; NULL = second-chance */
 	bool debug_poison, debug_owner;
 	bool no_migratetypes;            /* phys: one kind of free list for all (to measure what the kinds are good for) */
 	const char *version;
@@ -73,9 +75,10 @@ struct quire {
 	u64 nr_file_pages, nr_shmem_pages, nr_anon_pages, nr_file_mapped, nr_pagetable_pages;
 	u64 committed_pages;             /* Committed_AS */
 	u64 shmem_last_ino;              /* inode numbers of shmem objects */
-	struct frame_list lru_inactive_file, lru_active_file, lru_inactive_anon, lru_active_anon, lru_unevictable;
+	struct lruvec lru;               /* quire/lru.h */
+	struct reclaim_info reclaim;     /* quire/lru.h */
 	u64 nr_dirty_pages, nr_writeback_pages; /* of frame-backed files; file/ */
-	u64 nr_lru_pages[NR_LRU_LISTS];  /* pages (not folios) on those lists; file/lru.c */
+	u64 nr_lru_pages[NR_LRU_LISTS];  /* pages (not folios) on the lists, as /proc sorts them; file/lru.c */
 	u64 total_swap_pages, nr_free_swap_pages, nr_swapcache_pages; /* swap/ */
 	u64 vm_events[96];               /* enum vm_event_item, quire/vmstat.h */
 	struct kmem_cache *vma_cache, *mm_cache, *file_cache, *mapping_cache, *task_cache, *radix_cache,

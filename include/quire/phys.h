@@ -53,6 +53,7 @@ enum frame_flag { /* bits of frame.flags */
 	FF_POISONED = BIT(12), /* debug: free bytes carry the poison pattern */
 	FF_ZEROED = BIT(13),   /* free and known to be all zero */
 	FF_RECLAIM = BIT(14),
+	FF_LIST1 = BIT(15),    /* with FF_ACTIVE: the number of its LRU list (quire/lru.h) */
 };
 
 /* 48 bytes per 4 KiB frame = 1.17 % of RAM (asserted). */

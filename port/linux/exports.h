@@ -16,6 +16,7 @@ struct machine_params {
 	u32 aslr, verbose, patch;
 	u64 seed;              /* 0 = from the host */
 	const char *version;
+	const char *policy;    /* by name (reclaim/policies.c); NULL = the default */
 };
 
 struct selftest_exports;

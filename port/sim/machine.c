@@ -88,6 +88,7 @@ static void fill_quire_config(struct sim_machine *m)
 		.overcommit_memory = c->overcommit_memory,
 		.overcommit_ratio = c->overcommit_ratio,
 		.folio_max_order = c->folio_max_order,
+		.policy = c->policy,
 		.max_map_count = c->max_map_count,
 		.debug_poison = c->debug_poison,
 		.debug_owner = c->debug_owner,

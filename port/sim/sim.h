@@ -33,6 +33,7 @@ struct sim_config {
 	u32 overcommit_memory, overcommit_ratio; /* ratio 0 = 50 */
 	u32 folio_max_order;             /* 0 = 4 KiB only */
 	u32 max_map_count;               /* 0 = 65530 */
+	const struct reclaim_policy *policy; /* NULL = second-chance */
 	bool debug_poison, debug_owner;
 
 	enum sim_sched sched;

@@ -7,6 +7,7 @@
  */
 #include "lab_internal.h"
 #include "../options.h"
+#include "../../../reclaim/reclaim.h"
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,7 @@ int lab_run(const struct lab_options *o, const char *name, FILE *script, FILE *o
 							  .nr_cpus = o->nr_cpus,
 							  .seed = o->seed,
 							  .zones = zones,
+							  .policy = o->policy ? reclaim_policy_by_name(o->policy) : NULL,
 							  .debug_poison = o->debug,
 							  .debug_owner = o->debug});
 	lab->options = o;
@@ -319,6 +321,7 @@ static int usage(void)
 	       "  --zones LAYOUT  64 (default), 32, flat, or dma=SIZE,dma32=SIZE,lowmem=SIZE\n"
 	       "  --cpus N        CPUs, 1 to 64 (default 1)\n"
 	       "  --seed N        of everything random (default 0)\n"
+	       "  --policy NAME   of reclaim: second-chance (default), generations, clock\n"
 	       "  --debug         red zones, poison and owners everywhere\n\ncommands:\n");
 	print_commands(lab_alloc_commands);
 	print_commands(lab_view_commands);
@@ -343,6 +346,9 @@ static int set_option(struct lab_options *o, const char *name, const char *value
 		}
 	} else if (!strcmp(name, "--cpus") && number && n >= 1 && n <= RUN_MAX_CPUS) {
 		o->nr_cpus = (u32)n;
+	} else if (!strcmp(name, "--policy")) {
+		o->policy = parse_policy(value, why);
+		return o->policy ? 0 : -1;
 	} else if (!strcmp(name, "--seed") && number) {
 		o->seed = n;
 	} else {

@@ -12,6 +12,7 @@ struct lab_options {
 	u32 nr_cpus; /* 0 = 1 */
 	u64 seed;
 	const char *zones; /* "64", "32", "flat" or "dma=SIZE,dma32=SIZE,lowmem=SIZE"; NULL = "64" */
+	const char *policy; /* of reclaim; NULL = the default */
 	bool debug;        /* red zones, poison, owners */
 };
 
