@@ -130,6 +130,19 @@ void mm_hold(struct mm_struct *mm)
 		c->mms[c->nmms++] = mm;
 }
 
+void mm_hold_from(struct mm_struct *mm, struct ctx *from)
+{
+	u32 i = from->nmms;
+
+	lockdep_assert_held(&mm->q->lock);
+	while (i && from->mms[i - 1] != mm)
+		i--;
+	if (!i)
+		return;
+	from->mms[i - 1] = from->mms[--from->nmms];
+	mm_hold(mm);
+}
+
 void mm_unhold(struct mm_struct *mm)
 {
 	struct ctx *c = port_ctx();

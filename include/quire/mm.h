@@ -153,6 +153,8 @@ void mmput(struct mm_struct *mm); /* the last one runs exit_mmap.  Under no lock
  * the same transaction; mm_hold() is the way back.  Under q->lock. */
 void mm_hold(struct mm_struct *mm);
 void mm_unhold(struct mm_struct *mm);
+/* The same reference, noted by the context `from` of this process until now. */
+void mm_hold_from(struct mm_struct *mm, struct ctx *from);
 /* For whoever tidies up after a dead context, under no lock: gives its references back and finishes what it was taking down. */
 void mm_drop_held(struct ctx *dead);
 

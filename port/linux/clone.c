@@ -42,9 +42,9 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	kproc.pid = pid;
 	kproc.task = task;
 	kproc.mm = task->mm;
-	kproc.nthreads = 1;
+	kproc.nthreads = kproc.nliving = 1;
 	kproc.stat_refills = kproc.stat_drops = 0;
-	kproc.exec_stop = 0;
+	kproc.exec_stop = kproc.exec_busy = 0;
 	if (!shares_mm)
 		kproc.flushed = host_mm_of(task->mm)->base;
 	k->pending = 0;
@@ -144,7 +144,7 @@ static void wait_for_vfork(struct ctx *child, struct task *task, u64 serial)
 		spin_lock(&q->tasks.lock);
 		done = !task_by_serial(q, serial) || task->port_data[TASKP_VFORK];
 		spin_unlock(&q->tasks.lock);
-		if (done || shared_area()->ending)
+		if (done || shared_area()->ending || kproc.exec_stop)
 			return;
 		port_wait(&shared_area()->vfork_word, READ_ONCE(shared_area()->vfork_word), 20000000);
 	}
@@ -157,7 +157,7 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 	struct birth b;
 	int pidfd = -1;
 	long ret, pid;
-	u64 mark;
+	u64 mark, mask;
 
 	if (r->flags & CLONE_PIDFD) {
 		ret = copy_to_user(r->pidfd, &pidfd, 4);
@@ -170,17 +170,21 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 		return ret;
 	install_lock();
 	host_tlb_flush();
+	/* No signal before the child is somebody: what it notes till then would be its parent's. */
+	mask = signals_hold();
 	pid = host_call(__NR_clone, (r->flags & FORK_FLAGS_HOST) | r->exit_signal, 0, &pidfd, 0, 0);
 	if (pid == 0) {
 		/* The context is ours only if the supervisor has not given us up. */
 		if (!birth_change(b.ctx, b.serial, BIRTH_BORN, (s32)host_call(__NR_getpid)))
 			machine_died();
 		child_adopt(k, b.task, b.ctx, share);
+		signals_let(~SIGMASK_NEVER);
 		if (!share)
 			installs_undo(mark);
 		child_finish(t, r);
 		return 0;
 	}
+	signals_let(mask);
 	install_unlock();
 	if (pid < 0) {
 		birth_undo(&b);
@@ -212,6 +216,7 @@ static void thread_begin(void *arg)
 	struct ucontext_host *uc = s->uc;
 
 	kthread_bind(k, s->ctx);
+	signals_let(~SIGMASK_NEVER); /* the others after the exit path, as the guest has it */
 	s->ctx->task = kproc.task;
 	ctx_join_mm(s->ctx, kproc.mm);
 	if (k->set_child_tid)
@@ -243,7 +248,7 @@ static long do_thread(struct trap *t, const struct clone_request *r)
 	struct ctx *me = t->k->ctx, *c;
 	struct thread_start *s;
 	struct kthread *k;
-	u64 *stack, parent_settid = 0;
+	u64 *stack, parent_settid = 0, mask;
 	long tid;
 
 	k = kthread_alloc();
@@ -267,14 +272,18 @@ static long do_thread(struct trap *t, const struct clone_request *r)
 	if ((r->flags & CLONE_PARENT_SETTID) && user_pin(r->ptid, 4, true) == 0)
 		parent_settid = CLONE_PARENT_SETTID;
 	__atomic_add_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&kproc.nliving, 1, __ATOMIC_SEQ_CST);
 	stack = (u64 *)ALIGN_DOWN((u64)s->uc - 64, 64);
 	stack[-1] = (u64)s;
+	mask = signals_hold(); /* its gs is ours until it has its own: no signal may find it so */
 	tid = host_clone_thread(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
 				CLONE_CHILD_CLEARTID | parent_settid | (r->flags & CLONE_SETTLS),
 				stack, (u32 *)r->ptid, kthread_slot_word(k), r->tls, thread_begin);
+	signals_let(mask);
 	user_unpin_all();
 	if (tid < 0) {
 		__atomic_sub_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
+		__atomic_sub_fetch(&kproc.nliving, 1, __ATOMIC_SEQ_CST);
 		ctx_free(c);
 		kthread_free(k);
 	}

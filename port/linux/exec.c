@@ -4,8 +4,9 @@
  * Order: (1) everything that can fail: open, read, copy the arguments, build the new mm; (2) stop the other threads; (3) leave
  * the old mm, drop all host mappings, close close-on-exec descriptors, reset signals; (4) start.  Nothing after (1) fails.
  *
- * The thread that calls exec goes on under its own host tid, also when it is not the leader (CAVEATS.md): the pid stays the
- * same, gettid() differs from it.
+ * The program goes on in the process's first thread, whose number is the process's.  Another thread that calls exec does (1) and
+ * hands over (de_thread() in Linux lets it take the first one's number, which no host call can do): the first thread does the rest
+ * wherever it is, on its way out of the kernel or asleep because it has ended (first_thread_waits()).
  */
 #include "exec.h"
 #include "hostfile.h"
@@ -31,7 +32,6 @@ struct prepared {
 	u64 entry, sp;
 	char path[PATH_SIZE];
 	char comm[TASK_COMM_LEN];
-	u32 requester;   /* tid */
 };
 static struct prepared prepared;
 
@@ -342,7 +342,8 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	k->clear_child_tid = 0;
 	k->guest_robust_head = 0;
 	k->ctx->port_data[CTXP_ROBUST] = 0;
-	kproc.exec_stop = 0;
+	kproc.nliving = 1;
+	kproc.exec_stop = kproc.exec_busy = 0;
 	start_program(uc, prepared.entry, prepared.sp);
 }
 
@@ -355,30 +356,103 @@ static bool poke_thread(struct ctx *c, void *arg)
 	return true;
 }
 
-/* Until this is the only thread of the process. */
-static void wait_alone(void)
+static void poke_others(void)
+{
+	spin_lock(&kproc.mm->lock);
+	mm_for_each_ctx(kproc.mm, poke_thread, NULL);
+	spin_unlock(&kproc.mm->lock);
+}
+
+/* The others have left, but the host lists a thread until it is buried: the new program must not see it.  A thread is a directory
+ * (st_nlink counts them); without /proc nobody sees anything. */
+static void wait_buried(void)
+{
+	struct { u64 dev, ino, nlink, rest[15]; } st; /* struct stat, 144 bytes */
+	u32 tries;
+
+	for (tries = 0; tries < 10000; tries++) {
+		if (host_call(__NR_stat, "/proc/self/task", &st) < 0 || st.nlink <= 3)
+			return;
+		host_call(__NR_sched_yield);
+	}
+}
+
+/* Until no more than `left` threads are on the address space. */
+static void wait_for_others(u32 left)
 {
 	u32 n;
 
-	while ((n = __atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST)) > 1) {
-		spin_lock(&kproc.mm->lock);
-		mm_for_each_ctx(kproc.mm, poke_thread, NULL);
-		spin_unlock(&kproc.mm->lock);
+	while ((n = __atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST)) > left) {
+		poke_others();
 		port_wait(&kproc.nthreads, n, 1000000);
 	}
 }
 
-void exec_stop_point(struct kthread *k, struct ucontext_host *uc)
+/* Robust futexes and the thread's word are let go only when nobody is left who could see it: a thread that joins the one that execs
+ * must not wake up. */
+static void become_alone(struct kthread *k)
 {
-	(void)uc;
-	thread_end_for_exec(k);
+	wait_for_others(1);
+	wait_buried();
+	thread_release_user(k);
 }
 
-/* Only the thread that completes the exec returns. */
-static void become_alone(struct trap *t)
+/* The reference to the new address space, known only to the one who prepared it, changes hands in one transaction. */
+static void take_prepared(void)
 {
-	kproc.exec_stop = (u32)t->k->tid;
-	wait_alone();
+	struct mm_struct *mm = prepared.mm;
+
+	spin_lock(&mm->q->lock);
+	mm_hold_from(mm, kproc.exec_ctx);
+	spin_unlock(&mm->q->lock);
+	__atomic_store_n(&kproc.exec_taken, 1, __ATOMIC_SEQ_CST);
+	port_wake(&kproc.exec_taken, 1);
+}
+
+void exec_stop_point(struct kthread *k, struct ucontext_host *uc)
+{
+	if (k->tid != kproc.pid)
+		thread_end_for_exec(k);
+	wait_for_others(2);
+	take_prepared();
+	become_alone(k);
+	exec_commit(k, uc);
+	set_guest_mask(k, uc, kproc.exec_mask);
+	k->syscall_nr = -1;
+}
+
+static void __attribute__((noreturn)) hand_over(struct trap *t)
+{
+	kproc.exec_ctx = t->k->ctx;
+	kproc.exec_mask = guest_mask(t->k, t->uc);
+	kproc.exec_taken = 0;
+	__atomic_store_n(&kproc.exec_stop, 1, __ATOMIC_SEQ_CST);
+	host_call(__NR_futex, &kproc.exec_stop, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+	while (!__atomic_load_n(&kproc.exec_taken, __ATOMIC_SEQ_CST)) {
+		poke_others();
+		port_wait(&kproc.exec_taken, 0, 1000000);
+	}
+	thread_end_for_exec(t->k);
+}
+
+/* One exec at a time.  Whoever waits when it has succeeded ends with the others; a signal comes first, as on Linux. */
+static long exec_begin(const struct kthread *k)
+{
+	u32 zero = 0;
+
+	while (!__atomic_compare_exchange_n(&kproc.exec_busy, &zero, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+		zero = 0;
+		if (kproc.exec_stop || k->pending)
+			return -ERESTARTNOINTR;
+		port_wait(&kproc.exec_busy, 1, 1000000);
+	}
+	return 0;
+}
+
+static void exec_failed(void)
+{
+	__atomic_store_n(&kproc.exec_busy, 0, __ATOMIC_SEQ_CST);
+	port_wake(&kproc.exec_busy, ~0u >> 1);
 }
 
 long sys_execveat(struct trap *t, int dirfd, u64 path, u64 argv, u64 envp, int flags)
@@ -404,12 +478,19 @@ long sys_execveat(struct trap *t, int dirfd, u64 path, u64 argv, u64 envp, int f
 	if (!ret)
 		ret = add_user_strings(&s, envp, 0);
 	if (!ret)
+		ret = exec_begin(t->k);
+	if (!ret) {
 		ret = exec_prepare(&s, dirfd, name, flags);
+		if (ret)
+			exec_failed();
+	}
 	exec_area_free(&s);
 	if (ret)
 		return ret;
-	thread_release_user(t->k);
-	become_alone(t);
+	if (t->k->tid != kproc.pid)
+		hand_over(t);
+	__atomic_store_n(&kproc.exec_stop, 1, __ATOMIC_SEQ_CST);
+	become_alone(t->k);
 	exec_commit(t->k, t->uc);
 	t->k->syscall_nr = -1;
 	return 0;

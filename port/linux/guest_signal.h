@@ -23,6 +23,13 @@ void requeue_signal(struct kthread *k, int sig, const u8 *info);
 void force_signal(struct kthread *k, struct ucontext_host *uc, const struct fault_info *fi);
 /* No signal was delivered: a call that was interrupted starts again. */
 void finish_syscall(struct kthread *k, struct ucontext_host *uc);
+/* Blocks every signal, the kernel's own too (touch no guest memory meanwhile); returns the mask to go back to. */
+u64 signals_hold(void);
+void signals_let(u64 mask);
+/* A thread ends, its signals blocked: what it has noted for the process goes back to the process. */
+void signals_hand_back(struct kthread *k);
+u64 guest_mask(const struct kthread *k, const struct ucontext_host *uc);
+void set_guest_mask(struct kthread *k, struct ucontext_host *uc, u64 mask);
 /* Ends the process as if by that signal's default action. */
 void die_by_signal(int sig) __attribute__((noreturn));
 /* Installs the host's handlers that the kernel needs in every process.  Once per process image. */

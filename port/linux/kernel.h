@@ -125,13 +125,18 @@ struct kproc {
 	struct mm_struct *mm;
 	struct task *task;
 	s32 pid;
-	u32 nthreads;             /* atomically */
+	u32 nthreads;             /* on the address space; atomically.  A first thread that has ended and waits is not one */
+	u32 nliving;              /* that have not begun to end; atomically: the last one ends the process */
 	u32 sig_lock;             /* futex mutex over sigactions */
 	struct guest_sigaction sigaction[NSIG + 1];
 	struct native_range native[MAX_NATIVE_RANGES];
 	u32 nnative;
 	u32 starting;             /* the next private signal starts the first program */
-	u32 exec_stop;            /* another thread wants this one gone (exec, exit) */
+	u32 exec_stop;            /* futex: != 0, all threads end but the first, which completes the exec */
+	u32 exec_busy;            /* futex mutex: somebody prepares an exec */
+	u32 exec_taken;           /* futex: the first thread has what the executing one prepared */
+	struct ctx *exec_ctx;     /* of the thread that called exec, if it is not the first */
+	u64 exec_mask;            /* its signal mask */
 	u64 vdso, vdso_start, vdso_end; /* host vdso kept for the guest */
 	u32 nspecial;
 	struct special_range special[MAX_SPECIAL];

@@ -128,19 +128,24 @@ void thread_release_user(struct kthread *k)
 	}
 }
 
-/* Gives the context back and ends this host thread; the host clears the slot word when it is really gone. */
+/* Leaves the address space; only then may others think that they are alone on it. */
+static void leave_mm(struct kthread *k)
+{
+	/* No handler may look at the context once it is somebody else's.  A signal to the process goes to another thread. */
+	signals_hold();
+	signals_hand_back(k);
+	ctx_leave_mm(k->ctx);
+	__atomic_sub_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
+	port_wake(&kproc.nthreads, ~0u >> 1);
+}
+
+/* Gives the context back and ends this host thread; the host clears the slot word when it is really gone.  Never the first
+ * thread's: that may still be on the supervisor's list of newborns. */
 static void __attribute__((noreturn)) thread_leave(struct kthread *k, int code)
 {
 	struct ctx *c = k->ctx;
-	u64 all = ~0ull;
 
-	/* No handler may look at the context once it is somebody else's.  A signal to the process goes to another thread. */
-	host_call(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8);
-	ctx_leave_mm(c);
-	/* The leader's stays until the process is over: it may still be on the supervisor's list of newborns. */
-	if (k->tid == kproc.pid)
-		for (;;)
-			host_call(__NR_exit, code);
+	leave_mm(k);
 	/* Our robust entry stays: until ctx_free() has committed we may die holding pool_lock, and afterwards the life
 	 * word no longer holds our number, so the host leaves it alone. */
 	ctx_free(c);
@@ -148,14 +153,33 @@ static void __attribute__((noreturn)) thread_leave(struct kthread *k, int code)
 		host_call(__NR_exit, code);
 }
 
+/* The first thread has ended, but another one that execs will need its number, which is the process's: it sleeps until then, or
+ * until the process is over. */
+static void first_thread_waits(struct kthread *k, struct ucontext_host *uc)
+{
+	leave_mm(k);
+	while (!__atomic_load_n(&kproc.exec_stop, __ATOMIC_SEQ_CST))
+		host_call(__NR_futex, &kproc.exec_stop, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, NULL);
+	__atomic_add_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
+	signals_let(~SIGMASK_NEVER);
+	exec_stop_point(k, uc);
+}
+
 long sys_exit_thread(struct trap *t, int code)
 {
-	if (__atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST) == 1)
+	struct kthread *k = t->k;
+
+	signals_hold();
+	signals_let(~SIGMASK_NEVER);
+	/* Noted on the way here: it comes first, for nobody else would get it. */
+	if (k->pending & PEND_SIGNAL)
+		return -ERESTARTNOINTR;
+	if (__atomic_sub_fetch(&kproc.nliving, 1, __ATOMIC_SEQ_CST) == 0)
 		return sys_exit_group(t, code << 8 >> 8);
-	thread_release_user(t->k);
-	__atomic_sub_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
-	port_wake(&kproc.nthreads, 1);
-	thread_leave(t->k, code);
+	thread_release_user(k);
+	if (k->tid != kproc.pid)
+		thread_leave(k, code);
+	first_thread_waits(k, t->uc);
 	return 0;
 }
 
@@ -194,7 +218,8 @@ long sys_exit_group(struct trap *t, int code)
 	struct kthread *k = t->k;
 
 	process_stats_add();
-	if (__atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST) == 1) {
+	/* Not when the first thread is about to go on as another program: it is none of nthreads while it sleeps. */
+	if (__atomic_load_n(&kproc.nthreads, __ATOMIC_SEQ_CST) == 1 && !__atomic_load_n(&kproc.exec_stop, __ATOMIC_SEQ_CST)) {
 		thread_release_user(k);
 		process_release(k);
 	}
@@ -207,15 +232,12 @@ void thread_stop_point(struct kthread *k, struct ucontext_host *uc)
 	k->pending &= ~PEND_STOP;
 	if (shared_area()->ending)
 		machine_died();
-	if (!kproc.exec_stop || kproc.exec_stop == (u32)k->tid)
-		return;
-	exec_stop_point(k, uc);
+	if (kproc.exec_stop)
+		exec_stop_point(k, uc);
 }
 
 void thread_end_for_exec(struct kthread *k)
 {
 	thread_release_user(k);
-	__atomic_sub_fetch(&kproc.nthreads, 1, __ATOMIC_SEQ_CST);
-	port_wake(&kproc.nthreads, ~0u >> 1);
 	thread_leave(k, 0);
 }

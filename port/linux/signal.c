@@ -156,12 +156,43 @@ void finish_syscall(struct kthread *k, struct ucontext_host *uc)
 	}
 }
 
+u64 signals_hold(void)
+{
+	u64 all = ~0ull, old;
+
+	host_call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &old, 8);
+	return old;
+}
+
+void signals_let(u64 mask)
+{
+	host_call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &mask, NULL, 8);
+}
+
+/* The host lets only the first thread say how a signal came about; for the others it keeps at least the signal. */
+void signals_hand_back(struct kthread *k)
+{
+	s32 code, sig = (s32)k->pending_sig;
+
+	if (!(k->pending & PEND_SIGNAL))
+		return;
+	k->pending &= ~PEND_SIGNAL;
+	__builtin_memcpy(&code, k->pending_info + 8, 4);
+	if (code == SI_TKILL)
+		return; /* meant for this thread */
+	if (host_call(__NR_rt_sigqueueinfo, kproc.pid, sig, k->pending_info) < 0)
+		host_call(__NR_kill, kproc.pid, sig);
+}
+
 /* Gives the signal back to the host, which keeps it pending while it is blocked and acts by default otherwise. */
 void requeue_signal(struct kthread *k, int sig, const u8 *info)
 {
 	s32 code;
 
+	/* What was sent to the process stays the process's, where the host lets us say so. */
 	__builtin_memcpy(&code, info + 8, 4);
+	if (code != SI_TKILL && host_call(__NR_rt_sigqueueinfo, kproc.pid, sig, info) == 0)
+		return;
 	if (host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), k->tid, sig, info) < 0)
 		host_call(__NR_tgkill, host_call(__NR_getpid), k->tid, sig);
 }
@@ -331,7 +362,7 @@ long sys_rt_sigaction(struct trap *t, int sig, u64 act, u64 oact, u64 size)
 	return 0;
 }
 
-static void set_guest_mask(struct kthread *k, struct ucontext_host *uc, u64 mask)
+void set_guest_mask(struct kthread *k, struct ucontext_host *uc, u64 mask)
 {
 	mask &= ~(SIGBIT(SIG_KILL) | SIGBIT(SIG_STOP));
 	uc->sigmask = mask & ~SIGMASK_NEVER;
@@ -344,7 +375,7 @@ static void set_guest_mask(struct kthread *k, struct ucontext_host *uc, u64 mask
 	}
 }
 
-static u64 guest_mask(const struct kthread *k, const struct ucontext_host *uc)
+u64 guest_mask(const struct kthread *k, const struct ucontext_host *uc)
 {
 	return (uc->sigmask & ~SIGMASK_NEVER) | (k->vmask & SIGMASK_NEVER);
 }

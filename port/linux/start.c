@@ -211,7 +211,7 @@ void guest_start(const struct guest_boot *b)
 
 	copy_arguments(b);
 	kproc.pid = (s32)host_call(__NR_getpid);
-	kproc.nthreads = 1;
+	kproc.nthreads = kproc.nliving = 1;
 	kproc.vdso = boot.vdso;
 	kproc.vdso_start = boot.vdso_start;
 	kproc.vdso_end = boot.vdso_end;
