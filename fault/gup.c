@@ -211,6 +211,17 @@ long get_user_pages(struct mm_struct *mm, u64 addr, u32 n, bool write, u32 *pfns
 	return i ? (long)i : err;
 }
 
+u64 fault_in_remote(struct mm_struct *mm, u64 addr, u64 n, bool write)
+{
+	u32 flags = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0);
+	struct user_page up;
+	u64 i;
+
+	for (i = 0; i < n && !get_page(mm, addr + (i << PAGE_SHIFT), flags, &up); i++)
+		put_page(mm->q, &up);
+	return i;
+}
+
 void put_user_pages(struct quire *q, const u32 *pfns, u32 n, bool dirtied)
 {
 	u32 i;
@@ -288,6 +299,27 @@ static bool beyond_the_end(struct mm_struct *mm, u64 addr)
 	return beyond;
 }
 
+/* Looks at the last page of every mapping in the range. */
+static bool all_there(struct mm_struct *mm, u64 start, u64 end)
+{
+	bool there = true;
+	u64 at = start;
+
+	while (there && at < end) {
+		struct vm_area_struct *vma;
+		u64 last = 0;
+
+		spin_lock(&mm->lock);
+		vma = find_vma(mm, at);
+		at = vma && vma_start(vma) < end ? vma_end(vma) : end;
+		if (vma && vma->vm_file && (vma->vm_file->mapping->flags & AS_TOKEN) && vma_start(vma) < end)
+			last = MIN(vma_end(vma), end) - 1;
+		spin_unlock(&mm->lock);
+		there = !last || !beyond_the_end(mm, last);
+	}
+	return there;
+}
+
 static int populate(struct mm_struct *mm, u64 start, u64 end, enum populate_mode mode)
 {
 	u64 addr = start & PAGE_MASK;
@@ -295,14 +327,10 @@ static int populate(struct mm_struct *mm, u64 start, u64 end, enum populate_mode
 	int err = 0;
 	u32 flags;
 
-	while (!err && populate_next(mm, &addr, end, mode, &flags)) {
-		if (!flags)
-			continue;
-		err = reason_to_errno(fault_run(&vmf, mm, addr, flags));
-		if (!err && beyond_the_end(mm, addr))
-			err = -EFAULT;
-	}
-	return err;
+	while (!err && populate_next(mm, &addr, end, mode, &flags))
+		if (flags)
+			err = reason_to_errno(fault_run(&vmf, mm, addr, flags));
+	return err ? err : all_there(mm, start, end) ? 0 : -EFAULT;
 }
 
 int mm_populate(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible)

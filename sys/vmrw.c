@@ -20,14 +20,17 @@ struct cursor {
 	u32 flags;  /* ACCESS_* */
 	const struct user_iovec *iov;
 	u64 n, at;  /* entries; bytes into iov[0] */
+	u64 pinned; /* the other process's: bytes of iov[0] that were brought in */
 };
+
+#define PIN_PAGES 1024u /* Linux's PVM_MAX_KMALLOC_PAGES, in pointers */
 
 static void cursor_skip_empty(struct cursor *c)
 {
 	while (c->n && c->at == c->iov->len) {
 		c->iov++;
 		c->n--;
-		c->at = 0;
+		c->at = c->pinned = 0;
 	}
 }
 
@@ -75,7 +78,18 @@ static long copy_piece(struct cursor *from, struct cursor *to, void *buf, size_t
 	return got <= 0 ? -EFAULT : got;
 }
 
-static long copy_all(struct cursor *from, struct cursor *to, void *buf)
+/* Linux pins the other process's pages before it looks at the caller's: they come in also if those turn out to be bad. */
+static void pin_next(struct cursor *c, bool write)
+{
+	u64 start = c->iov->base + c->at, pages = (PAGE_ALIGN(c->iov->base + c->iov->len) - (start & PAGE_MASK)) >> PAGE_SHIFT;
+
+	pages = MIN(pages, PIN_PAGES);
+	fault_in_remote(c->mm, start & PAGE_MASK, pages, write);
+	c->pinned = (start & PAGE_MASK) + (pages << PAGE_SHIFT) - c->iov->base;
+}
+
+/* far: whichever of them is the other process's. */
+static long copy_all(struct cursor *from, struct cursor *to, struct cursor *far, void *buf)
 {
 	u64 done = 0;
 
@@ -84,6 +98,8 @@ static long copy_all(struct cursor *from, struct cursor *to, void *buf)
 
 		cursor_skip_empty(from);
 		cursor_skip_empty(to);
+		if (from->n && to->n && far->at >= far->pinned)
+			pin_next(far, far == to);
 		n = (long)MIN(MIN(cursor_room(from), cursor_room(to)), MIN(PAGE_SIZE, RW_MAX - done));
 		if (!n)
 			return (long)done;
@@ -107,7 +123,7 @@ static long transfer(struct task *t, struct mm_struct *remote, const struct curs
 	l.mm = t->mm;
 	l.flags = ACCESS_OWN;
 	r.mm = remote;
-	ret = write ? copy_all(&l, &r, buf) : copy_all(&r, &l, buf);
+	ret = write ? copy_all(&l, &r, &r, buf) : copy_all(&r, &l, &r, buf);
 	kfree(t->q, buf);
 	return ret;
 }

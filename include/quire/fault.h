@@ -55,6 +55,9 @@ long access_process_vm(struct mm_struct *mm, u64 addr, void *buf, size_t len, bo
 #define ACCESS_OWN 1   /* the task's own access: what the hardware allows */
 #define ACCESS_FORCE 2
 long access_process_vm_flags(struct mm_struct *mm, u64 addr, void *buf, size_t len, bool write, u32 flags);
+/* Faults in n pages from addr on, one after the other, as get_user_pages() would of another process; tokens too.  Returns how
+ * many could be had before the first that could not. */
+u64 fault_in_remote(struct mm_struct *mm, u64 addr, u64 n, bool write);
 /* Makes [start, end) resident as MAP_POPULATE does.  0 or negative errno (first failure). */
 int mm_populate(struct mm_struct *mm, u64 start, u64 end, bool write_if_possible);
 /* The same by read or write faults throughout (MADV_POPULATE_*).  The VMAs allow that access. */
