@@ -2,8 +2,8 @@
  * madvise(MADV_COLD) and MADV_PAGEOUT: a program says which pages it will not need soon.
  *
  * COLD makes entries old and folios inactive.  PAGEOUT also unmaps file pages that nobody else maps, puts them where
- * reclaim looks first, and reclaims as many; anonymous pages have nowhere to go without swap.  Pages that others map
- * too are left alone, as on Linux: their owners did not say so.
+ * reclaim looks first, and reclaims as many; anonymous pages have nowhere to go without swap, but those that may be thrown
+ * away are.  Pages that others map too are left alone, as on Linux: their owners did not say so.
  *
  * The walk commits after ENTRIES_AT_ONCE entries and goes on by address.  Locks: mm->lock, q->lock inside.
  */
@@ -30,6 +30,17 @@ static void deactivate(struct quire *q, struct folio *folio, bool last)
 		lru_move_tail(q, folio, folio_list(folio));
 }
 
+/* Nobody would miss it: thrown away with MADV_FREE and not written since, or mapped with MAP_DROPPABLE. */
+static bool is_droppable(struct mm_struct *mm, const struct folio *folio, u64 addr, pte_t p)
+{
+	struct vm_area_struct *vma;
+
+	if (folio->f.type != FRAME_ANON || (folio->f.flags & FF_SWAPCACHE) || folio->f.refcount != folio->f.mapcount)
+		return false;
+	vma = vma_lookup(mm, addr);
+	return (vma && (vma->vm_flags & VM_DROPPABLE)) || (!(folio->f.flags & FF_DIRTY) && !pte_dirty(p));
+}
+
 /* Under q->lock and mm->lock. */
 static void cold_entry(struct cold_walk *w, u64 addr, pte_t *slot)
 {
@@ -43,14 +54,16 @@ static void cold_entry(struct cold_walk *w, u64 addr, pte_t *slot)
 	folio = pte_folio(mm, p);
 	if (folio->f.mapcount > folio_nr_pages(folio))
 		return;
-	if (w->pageout && folio->f.type == FRAME_FILE) {
-		if (pte_dirty(p))
+	if (w->pageout && (folio->f.type == FRAME_FILE || is_droppable(mm, folio, addr, p))) {
+		if (folio->f.type == FRAME_ANON)
+			count_vm_event(q, PGLAZYFREED);
+		else if (pte_dirty(p))
 			folio_mark_dirty(folio);
 		set_pte(mm, slot, __pte(0));
 		add_mm_counter(mm, mm_counter(folio), -1);
 		folio_remove_rmap(q, folio, 1);
 		tlb_remove(&w->tlb, addr, 1, pte_pfn(p), 1);
-		w->paged_out++;
+		w->paged_out += folio->f.type == FRAME_FILE;
 	} else if (pte_young(p)) {
 		set_pte(mm, slot, pte_mkold(p));
 		tlb_remove(&w->tlb, addr, 1, pte_pfn(p), 0);
