@@ -5,7 +5,7 @@
  * order.  Side by side, each worker keeps to what is its own: private memory inherited from the parent and files of its
  * own; its lines are printed when all are done.
  *
- * Usage: callgen SEED COUNT one|ring|race|threads [rss] [ordinary] [verbose] [keep=FILE] [dir=DIR]
+ * Usage: callgen SEED COUNT one|ring|race|threads [rss|folios] [ordinary] [sim] [verbose] [keep=FILE] [dir=DIR]
  */
 #include "callgen.h"
 #include <errno.h>
@@ -23,11 +23,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-struct options opt;
-struct shared *sh;
-__thread struct worker *me;
-u64 heap_start;
 
 static struct worker workers[MAX_WORKERS];
 static int turns[MAX_SLOTS][2]; /* a pipe per process of a ring; a turn is the number of the next step */
@@ -55,7 +50,7 @@ static int reopen(int fd, int flags)
 /* Descriptors of a worker's own.  Every second page is written, the rest are holes. */
 static void open_files(struct worker *w)
 {
-	u64 bytes = (opt.rss ? FILE_PAGES + 128 : FILE_PAGES / 2) * PAGE;
+	u64 bytes = file_bytes();
 	char path[256];
 
 	w->fds[F_NONE] = -1;
@@ -82,7 +77,8 @@ static void open_files(struct worker *w)
 
 static void become_ordinary(void)
 {
-	struct rlimit lim = {MEMLOCK_PAGES * PAGE, MEMLOCK_PAGES * PAGE};
+	u64 pages = opt.mode == MODE_THREADS ? 4096 : MEMLOCK_PAGES; /* threads share it: out of reach */
+	struct rlimit lim = {pages * PAGE, pages * PAGE};
 
 	setrlimit(RLIMIT_MEMLOCK, &lim);
 	if (setuid(65534) != 0)
@@ -92,14 +88,15 @@ static void become_ordinary(void)
 
 static void find_heap(void)
 {
-	heap_start = PAGE_UP((u64)syscall(SYS_brk, 0));
-	if ((u64)syscall(SYS_brk, heap_start) != heap_start)
+	u64 old = PAGE_UP((u64)syscall(SYS_brk, 0));
+
+	/* A page between what libc has of it and ours: they are never one mapping. */
+	heap_start = old + PAGE;
+	if ((u64)syscall(SYS_brk, heap_start) != heap_start || munmap((void *)old, PAGE) != 0)
 		_exit(92);
 }
 
 /* ---- one worker ---- */
-static bool kept(u32 i) { return i >= opt.nkeep || opt.keep[i] != '0'; }
-
 static void one_step(u32 i)
 {
 	struct step s;
@@ -120,14 +117,6 @@ static void run_worker(void)
 }
 
 /* ---- a ring of processes ---- */
-static u32 live_slot(u32 wanted)
-{
-	for (u32 i = 0; i < MAX_SLOTS; i++)
-		if (sh->alive[(wanted + i) % MAX_SLOTS])
-			return (wanted + i) % MAX_SLOTS;
-	return 0;
-}
-
 static u32 slot_of(u32 i)
 {
 	struct step s;
@@ -321,50 +310,9 @@ static void run_threads(void)
 		flush_output(k);
 }
 
-/* ---- arguments ---- */
-static void read_keep(const char *path)
-{
-	static char keep[1 << 20];
-	int fd = open(path, O_RDONLY);
-	ssize_t n = fd < 0 ? -1 : read(fd, keep, sizeof(keep));
-
-	if (n < 0)
-		_exit(86);
-	close(fd);
-	opt.keep = keep;
-	opt.nkeep = (size_t)n;
-}
-
-static void parse(int argc, char **argv)
-{
-	static const char *const modes[] = {"one", "ring", "race", "threads"};
-
-	if (argc < 4) {
-		dprintf(2, "usage: callgen SEED COUNT one|ring|race|threads [rss] [ordinary] [verbose] [keep=FILE] [dir=DIR]\n");
-		_exit(2);
-	}
-	opt.seed = strtoull(argv[1], NULL, 0);
-	opt.count = (u32)strtoul(argv[2], NULL, 0);
-	opt.dir = "/tmp";
-	for (u32 i = 0; i < 4; i++)
-		if (!strcmp(argv[3], modes[i]))
-			opt.mode = i;
-	for (int i = 4; i < argc; i++) {
-		opt.rss |= !strcmp(argv[i], "rss");
-		opt.ordinary |= !strcmp(argv[i], "ordinary");
-		opt.verbose |= !strcmp(argv[i], "verbose");
-		if (!strncmp(argv[i], "keep=", 5))
-			read_keep(argv[i] + 5);
-		if (!strncmp(argv[i], "dir=", 4))
-			opt.dir = argv[i] + 4;
-	}
-}
-
 int main(int argc, char **argv)
 {
-	parse(argc, argv);
-	/* What one process reads into the shared cache is mapped around the faults of another, sooner or later. */
-	opt.rss = opt.rss && opt.mode != MODE_RACE;
+	parse_options(argc, argv);
 	me = &workers[0];
 	me->window = WINDOW;
 	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -63,7 +63,9 @@ struct options {
 	u32 count;          /* steps per worker */
 	enum { MODE_ONE, MODE_RING, MODE_RACE, MODE_THREADS } mode;
 	bool rss;           /* compare what is resident: no truncation, no pageout */
+	bool folios;        /* as rss, but folios may be large: what is resident has bounds only */
 	bool ordinary;      /* without root's rights */
+	bool sim;           /* only what a simulated machine knows (simulated.c) */
 	bool verbose;       /* print the mappings after each step */
 	const char *keep;   /* '0' skips a step, '1' keeps it; steps beyond are kept */
 	size_t nkeep;
@@ -92,16 +94,40 @@ struct worker {
 extern __thread struct worker *me;
 extern u64 heap_start;
 
+/* ---- the backend: native.c, or simulated.c ---- */
+#define BUFFER_BYTES (24 * PAGE)
+extern u8 buffers[MAX_WORKERS][BUFFER_BYTES];
+s64 raw(long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f); /* a system call: errno negative */
+/* The signal that the last access raised which returned false. */
+struct trouble { int sig, code; u64 addr; };
+extern __thread struct trouble caught;
+bool mem_load(u64 a, u64 width, u64 *v);
+bool mem_store(u64 a, u64 width, u64 value); /* value is repeated to fill the width */
+bool mem_run(u64 a);                         /* a "ret" stands there */
+bool mem_read(u64 a, u64 *words, u64 bytes); /* whole words */
+char *view_text(const char *name);           /* "maps", "smaps" or "status" of the worker; valid until the next one */
+void snapshot(const struct step *s, u64 hashes[2]); /* forks; the child calls snapshot_look() and ends */
+
+void mem_present(u64 a, u32 pages, u64 *present); /* of each page: 0, or it is in memory (or swapped) */
+
+/* options.c */
+void parse_options(int argc, char **argv);
+bool kept(u32 i);            /* does step i run? */
+u32 live_slot(u32 wanted);   /* of a ring */
+u64 file_bytes(void);        /* size of the files at first */
 /* stream.c */
 void step_generate(struct step *s, u32 worker, u32 i);
 /* execute.c */
 void execute(const struct step *s, u32 i);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+u64 hash_window(void);
+void snapshot_look(const struct step *s, u64 hashes[2]);
+/* native.c, besides the backend */
 void flush_output(u32 index);
 void catch_faults(void);
-u64 hash_window(void);
 /* views.c */
 void say_views(u32 i);
+void note_resident(void); /* before a step, too: other processes may have written here */
 bool range_has(u64 start, u64 len, const char *kinds); /* mappings of these kinds, as in views.c */
 u64 status_pages(const char *field);
 #endif

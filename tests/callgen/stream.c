@@ -45,7 +45,7 @@ static u64 any_addr(void)
 {
 	u64 a = any_page();
 
-	if (chance(1))
+	if (chance(1) && opt.mode != MODE_THREADS)
 		return PICK(0, 0, 0x7ffffffff000, 0x800000000000, ~0ull & ~(PAGE - 1), 1ull << 63);
 	return chance(2) ? a + 1 + below(PAGE - 1) : a;
 }
@@ -65,8 +65,13 @@ static u64 any_prot(void)
 		    PROT_READ | PROT_WRITE | PROT_EXEC, PROT_WRITE);
 }
 
+/* What no machine does as the host (CAVEATS.md) is kept apart by streams: files, or other processes' memory. */
+static bool others_memory(void) { return opt.mode == MODE_RING && opt.seed % 4 < 2; }
+
 static u32 any_file(void)
 {
+	if (opt.sim)
+		return (u32)PICK(F_MEM, F_MEM, F_MEM, F_MEM, F_MEM_RO, F_DISK, F_DISK, F_DISK, F_DISK_RO, F_DISK_WO, F_CLOSED);
 	if (chance(5))
 		return (u32)below(NR_FILES);
 	return (u32)PICK(F_MEM, F_MEM, F_MEM, F_MEM_RO, F_DISK, F_DISK, F_DISK_RO, F_SEALED);
@@ -74,7 +79,7 @@ static u32 any_file(void)
 
 static void gen_mmap(struct step *s)
 {
-	bool anon = chance(70);
+	bool anon = chance(70) || others_memory();
 
 	s->c = any_prot();
 	s->d = PICK(MAP_PRIVATE, MAP_PRIVATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, 0, MAP_DROPPABLE) | (anon ? MAP_ANONYMOUS : 0);
@@ -88,6 +93,10 @@ static void gen_mmap(struct step *s)
 	s->e = anon ? 0 : below(FILE_PAGES) * PAGE + (chance(3) ? 100 : 0);
 	if (!anon && chance(1))
 		s->e = PICK(~0ull & ~(PAGE - 1), 1ull << 62, 1ull << 63, (1ull << 63) - PAGE);
+	if (s->file == F_ZERO) {
+		s->d = (s->d & ~(u64)MAP_TYPE) | MAP_SHARED;
+		s->e = 0;
+	}
 	/* Whether a file system knows MAP_SYNC is its own affair. */
 	if (!anon)
 		s->d &= ~(u64)MAP_SYNC;
@@ -117,6 +126,8 @@ static void gen_advice(struct step *s)
 	/* What the host's reclaim then does to file pages is its own affair. */
 	if (opt.rss && s->c == MADV_PAGEOUT)
 		s->c = MADV_COLD;
+	if (opt.sim && s->c == MADV_REMOVE)
+		s->c = MADV_DONTNEED;
 }
 
 static void gen_access(struct step *s)
@@ -132,6 +143,9 @@ static void gen_access(struct step *s)
 		s->a = PICK(0, 8, 1ull << 63, 0x800000000000, 0xffff800000000000);
 	if (s->op == OP_EXEC)
 		s->a &= ~(PAGE - 1);
+	/* Where x86 and ARM differ: whose fault is it if the second page of an access is not there? */
+	if (opt.sim)
+		s->a &= ~7ull;
 }
 
 static void gen_file(struct step *s)
@@ -140,8 +154,8 @@ static void gen_file(struct step *s)
 			      OP_SEAL);
 	s->file = chance(90) ? (u32)PICK(F_MEM, F_MEM, F_DISK, F_SEALED) : (u32)PICK(F_MEM_RO, F_DISK_RO, F_DISK_WO, F_ZERO, F_DIR, F_PATH);
 	s->a = any_page() + (chance(50) ? below(PAGE) : 0);
-	/* A machine makes buffers resident before the host looks at the call. */
-	if (opt.rss)
+	/* tmpfs grows by what it fails to write. */
+	if (s->op == OP_PWRITE && s->file != F_DISK)
 		s->a = BUFFER_TOKEN;
 	s->b = some_len();
 	s->c = below(FILE_PAGES + 2) * PAGE + (chance(50) ? below(PAGE) : 0);
@@ -152,6 +166,11 @@ static void gen_file(struct step *s)
 	}
 	if (opt.rss && (s->op == OP_TRUNCATE || s->op == OP_FALLOCATE)) {
 		s->op = OP_PWRITE;
+	}
+	if (opt.sim) {
+		s->op = s->op == OP_PREAD || s->op == OP_PWRITE || s->op == OP_TRUNCATE ? s->op : OP_PREAD;
+		s->a = BUFFER_TOKEN;
+		s->file = s->op == OP_TRUNCATE ? (u32)PICK(F_MEM, F_MEM, F_DISK) : any_file();
 	}
 	if (s->op == OP_SEAL) {
 		s->file = F_SEALED;
@@ -171,13 +190,16 @@ static void gen_other(struct step *s)
 	s->c = any_page() + (chance(50) ? below(PAGE) : 0);
 	s->d = below(64);
 	s->e = rng();
-	if (opt.rss)
-		s->e |= 3; /* OP_VM_*: the near side is a buffer too */
+	if ((s->op == OP_SHMAT || s->op == OP_SHMGET) && others_memory())
+		s->op = OP_STORE;
 	switch (s->op) {
 	case OP_MBIND:
 		s->c = PICK(MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, 5, 99);
 		s->d = PICK(0, 1, 1, 2);
 		s->e = PICK(0, 0, 1, 2, 3, 8);
+		/* MPOL_MF_STRICT tells where pages are, and so which of them. */
+		if (!opt.rss || opt.folios)
+			s->e &= ~1ull;
 		break;
 	case OP_GET_POLICY:
 		s->c = PICK(0, 1, 2, 2, 3, 4, 6, 8);
@@ -199,12 +221,18 @@ static void gen_other(struct step *s)
 	default:
 		break;
 	}
+	if (opt.sim && ((s->op >= OP_MBIND && s->op <= OP_MOVE_PAGES) || (s->op >= OP_SHMGET && s->op <= OP_SHMRM)))
+		s->op = OP_STORE;
+	if (opt.ordinary && s->op == OP_SHMAT)
+		s->c &= ~(u64)SHM_EXEC; /* rights are looked at before or after the address */
 	if (opt.mode == MODE_THREADS && (s->op == OP_RLIMIT || s->op == OP_BRK || s->op == OP_MLOCKALL || s->op == OP_MBIND || s->op == OP_SHMGET))
 		s->op = OP_STORE; /* these belong to the whole process */
 	if (opt.mode == MODE_RACE && (s->op == OP_SHMGET || s->op == OP_SHMRM || s->op == OP_SHMAT))
 		s->op = OP_STORE;
 	if (s->op == OP_STORE)
 		s->d = 8;
+	if (s->op == OP_STORE && opt.sim)
+		s->a &= ~7ull;
 }
 
 static void gen_range(struct step *s)
@@ -214,6 +242,8 @@ static void gen_range(struct step *s)
 	s->a = any_addr();
 	s->b = any_len();
 	s->c = any_prot();
+	if (s->op == OP_MREMAP && opt.folios)
+		s->op = OP_MPROTECT; /* what moved is not where its folio was meant to lie: no bound */
 	if (s->op == OP_MREMAP)
 		gen_mremap(s);
 	else if (s->op == OP_MADVISE)

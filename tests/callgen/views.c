@@ -2,29 +2,9 @@
  * What /proc says about a worker's window, in a form that is the same everywhere.
  */
 #include "callgen.h"
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define TEXT_BYTES (256u << 10)
-
-/* Reads a whole file of /proc.  The buffer belongs to the calling worker. */
-static char *read_text(const char *path)
-{
-	static char texts[MAX_WORKERS][TEXT_BYTES];
-	char *text = texts[me->index];
-	int fd = open(path, O_RDONLY);
-	size_t n = 0;
-	ssize_t got;
-
-	while (fd >= 0 && n < TEXT_BYTES - 1 && (got = read(fd, text + n, TEXT_BYTES - 1 - n)) > 0)
-		n += (size_t)got;
-	close(fd);
-	text[n] = 0;
-	return text;
-}
 
 struct line {
 	u64 start, end, offset;
@@ -55,6 +35,8 @@ static bool parse_line(const char *text, struct line *l)
 	l->end = end;
 	l->offset = offset;
 	l->kind = kind_of(text + name);
+	if (l->kind == 'z')
+		l->offset = 0; /* a mapping of /dev/zero keeps the offset that was asked for, to no effect */
 	return true;
 }
 
@@ -89,7 +71,7 @@ static void say_line(const struct line *l)
 
 static void say_maps(void)
 {
-	char *text = read_text("/proc/thread-self/maps"), *next;
+	char *text = view_text("maps"), *next;
 	u64 hash = 1;
 	u32 n = 0;
 	struct line l;
@@ -113,7 +95,7 @@ static void say_maps(void)
 
 bool range_has(u64 start, u64 len, const char *kinds)
 {
-	char *text = read_text("/proc/thread-self/maps"), *next;
+	char *text = view_text("maps"), *next;
 	struct line l;
 
 	for (; *text; text = next) {
@@ -127,24 +109,70 @@ bool range_has(u64 start, u64 len, const char *kinds)
 }
 
 /*
+ * With large folios a mapping may hold more than was touched, but only in 64 KiB blocks that held a page once: the rest
+ * of a folio stays when a part of it goes.  (The window and the heap have no room for larger folios.)
+ */
+#define BLOCK_BYTES (64u << 10)
+#define WINDOW_SPAN (WINDOW_PAGES + WINDOW_TAIL)
+#define HEAP_SPAN (HEAP_PAGES + WINDOW_TAIL)
+static bool block_held[2][WINDOW_SPAN * PAGE / BLOCK_BYTES + 3];
+
+/* reach: blocks to either side; the heap lies elsewhere in a block on each side of the comparison. */
+static void note_blocks(bool *held, u64 start, u32 pages, u64 reach)
+{
+	u64 entries[WINDOW_SPAN];
+
+	mem_present(start, pages, entries);
+	for (u32 i = 0; i < pages; i++) {
+		u64 block = (start + i * PAGE) / BLOCK_BYTES - start / BLOCK_BYTES;
+
+		for (u64 b = block < reach ? 0 : block - reach; entries[i] && b <= block + reach; b++)
+			held[b] = true;
+	}
+}
+
+void note_resident(void)
+{
+	if (!opt.folios)
+		return;
+	note_blocks(block_held[0], me->window, WINDOW_SPAN, 0);
+	note_blocks(block_held[1], heap_start, HEAP_SPAN, 1);
+}
+
+/* Kilobytes that may be resident of a mapping. */
+static u64 most_resident(u64 start, u64 end)
+{
+	bool heap = end > heap_start && start < heap_start + HEAP_SPAN * PAGE;
+	u64 from = heap ? heap_start : me->window, n = 0;
+
+	for (u64 a = start > from ? start : from; a < end && a < from + WINDOW_SPAN * PAGE; a += PAGE)
+		n += block_held[heap][a / BLOCK_BYTES - from / BLOCK_BYTES];
+	return n * PAGE / 1024;
+}
+
+/*
  * Resident and anonymous kilobytes of the window.  Of file mappings only the private copies count: how much of a file is
  * mapped around a fault depends on what its cache holds, and a machine's cache is not the host's.
  */
 static void say_smaps(void)
 {
 	static const char *const fields[] = {"Rss: ", "Anonymous: ", "Swap: "};
-	char *text = read_text("/proc/thread-self/smaps"), *next;
-	unsigned long sums[3] = {0}, kb;
+	char *text, *next;
+	unsigned long sums[3] = {0}, most = 0, kb;
 	bool in = false, cached = false;
-	struct line l;
+	struct line l, seen;
+
+	text = view_text("smaps");
 
 	for (; *text; text = next) {
 		next = text + strcspn(text, "\n");
 		if (*next)
 			*next++ = 0;
 		if (strchr("0123456789abcdef", *text) && parse_line(text, &l)) {
+			seen = l;
 			in = ours(&l);
 			cached = strchr("dmvz", l.kind);
+			most += in && !cached ? most_resident(seen.start, seen.end) : 0;
 			if (in && opt.verbose)
 				say_line(&l);
 			continue;
@@ -160,11 +188,13 @@ static void say_smaps(void)
 		}
 	}
 	say(" rss %lu anon %lu swap %lu", sums[0], sums[1], sums[2]);
+	if (opt.folios)
+		say(" limit %lu", most);
 }
 
 u64 status_pages(const char *field)
 {
-	char *at = strstr(read_text("/proc/thread-self/status"), field);
+	char *at = strstr(view_text("status"), field);
 
 	return at ? strtoul(at + strlen(field), NULL, 10) * 1024 / PAGE : 0;
 }
@@ -172,6 +202,7 @@ u64 status_pages(const char *field)
 void say_views(u32 i)
 {
 	say_maps();
+	note_resident();
 	if (opt.rss && i % 8 == 0)
 		say_smaps();
 	if (opt.ordinary && opt.mode != MODE_THREADS)
