@@ -239,6 +239,8 @@ static enum vm_fault_reason serve_need(struct vm_fault *vmf)
 		return serve_clear(vmf);
 	case NEED_BYTES:
 		return serve_bytes(vmf);
+	case NEED_SWAP:
+		return serve_swap(vmf);
 	case NEED_STACK:
 		FAULT_TRACE(vmf->q, "expand_stack");
 		return expand_stack(vmf->mm, vmf->address) ? VM_FAULT_BADMAP : VM_FAULT_RETRY;

@@ -9,7 +9,7 @@
  *         fault_begin             mm->lock: a transaction opens
  *         fault_step              VMA, rights, handle_mm_fault: one look at the entry, one step
  *         fault_end               commit; stale translations are synchronised, frames that left are freed
- *         fault_service           what the step needs and no lock allows: memory, file bytes, zeroes, stack growth
+ *         fault_service           what the step needs and no lock allows: memory, file bytes, swap devices, zeroes, stack growth
  *
  * A step never waits.  If it lacks something it says what (vmf->need) and returns VM_FAULT_RETRY; the loop commits,
  * serves the need with no lock held, and runs the step again from the VMA on: nothing that was seen before is
@@ -22,6 +22,7 @@
 #include <file/filemap.h>
 #include <mm/mm.h>
 #include <quire/machine.h>
+#include <swap/swap.h>
 
 #define SIGBUS_NO 7
 #define SIGKILL_NO 9
@@ -66,9 +67,10 @@ enum vm_fault_need {
 	NEED_STACK,      /* expand_stack(mm, address) */
 	NEED_MM_IDLE,    /* a mapping call is at work here */
 	NEED_MIGRATION,  /* the page is on the move */
+	NEED_SWAP,       /* vmf->spare is to be filled with vmf->swap (swap.c) */
 };
 
-enum spare_state { SPARE_RAW, SPARE_CLEAR, SPARE_BYTES };
+enum spare_state { SPARE_RAW, SPARE_CLEAR, SPARE_BYTES, SPARE_SWAP };
 
 /* One fault.  Belongs to its context. */
 struct vm_fault {
@@ -95,6 +97,8 @@ struct vm_fault {
 	u64 spare_base;              /* user address its first byte is meant for */
 	struct file *spare_file;     /* SPARE_BYTES: where the bytes are from; counted */
 	u64 spare_pgoff;
+	struct swap_read swap;       /* NEED_SWAP, SPARE_SWAP: what is, or was, to be read */
+	int swap_err;                /* SPARE_SWAP: 0, or it could not be read */
 
 	struct mmu_gather tlb;
 	bool tlb_used;               /* this step cleared or restricted entries */
@@ -173,6 +177,8 @@ enum vm_fault_reason do_wp_page(struct vm_fault *vmf);
 enum vm_fault_reason do_swap_page(struct vm_fault *vmf);
 /* Under no lock: a page could not be read. */
 void fault_report_swap_error(struct vm_fault *vmf);
+/* Serves NEED_SWAP, and reads neighbours along with it: swapin.c. */
+enum vm_fault_reason serve_swap(struct vm_fault *vmf);
 /* No entry yet, in a VMA with a file. */
 enum vm_fault_reason do_file_fault(struct vm_fault *vmf);
 /* The step needs a private copy of a token's bytes: the prepared spare, or NULL and *r. */

@@ -2,20 +2,20 @@
  * do_swap_page: the page is out; it comes back here.
  *
  *   entry's folio in the swap cache      -> mapped again (a minor fault)
- *   not there                            -> read into a new frame (a major one)
+ *   not there                            -> read into a new frame (a major one): at once from memory; from a device under
+ *                                           no lock, together with neighbours (swapin.c), and then this step again
  *
  * The entry then gives its count back.  If that was the last one the slot is free and the page is this entry's alone: it
  * is mapped as it would be after a first touch.  If other address spaces still hold the entry (fork), the folio stays in, or
  * goes into, the swap cache, so that they will find the same frame, and is mapped for reading; a write then goes on to
  * do_wp_page.
  *
- * The bytes are read under mm->lock only: our entry keeps the slot as it is (swap/swap.h).  A page that cannot be read
+ * Memory is read under mm->lock only: our entry keeps the slot as it is (swap/swap.h).  A page that cannot be read
  * is SIGBUS for whoever needs it, and a line in the log.
  *
  * Locks: mm->lock; q->lock for slot, cache and folio.
  */
 #include "fault.h"
-#include <swap/swap.h>
 
 /* A new folio with the page's bytes, or NULL and *r. */
 static struct folio *swap_in(struct vm_fault *vmf, u64 entry, enum vm_fault_reason *r)
@@ -32,6 +32,25 @@ static struct folio *swap_in(struct vm_fault *vmf, u64 entry, enum vm_fault_reas
 	folio_put(q, folio, 1);
 	vmf->swap_error = entry;
 	*r = VM_FAULT_SIGBUS;
+	return NULL;
+}
+
+/* The page as it was read from a device, with one reference, or NULL and *r. */
+static struct folio *swap_in_device(struct vm_fault *vmf, u64 entry, const struct swap_read *want, enum vm_fault_reason *r)
+{
+	if (spare_for(vmf, vmf->address, 0, SPARE_SWAP)) {
+		if (vmf->swap.entry == want->entry && vmf->swap.stamp == want->stamp) {
+			if (!vmf->swap_err)
+				return spare_take(vmf);
+			vmf->swap_error = entry;
+			*r = VM_FAULT_SIGBUS;
+			return NULL;
+		}
+		spare_give_back(vmf); /* the slot has another page now */
+	}
+	vmf->swap = *want;
+	vmf->need_random = vmf->vma->vm_flags & VM_RAND_READ;
+	*r = fault_retry(vmf, spare_alloc(vmf, vmf->address) ? NEED_SWAP : NEED_MEMORY);
 	return NULL;
 }
 
@@ -106,11 +125,12 @@ enum vm_fault_reason do_swap_page(struct vm_fault *vmf)
 	struct quire *q = vmf->q;
 	u64 entry = pte_to_swp_entry(vmf->orig);
 	struct folio *fresh = NULL, *folio;
-	enum vm_fault_reason r;
+	enum vm_fault_reason r = VM_FAULT_RETRY;
+	struct swap_read want;
 
 	FAULT_TRACE(q, "do_swap_page");
 	if (swap_cache_empty_hint(q, entry)) {
-		fresh = swap_in(vmf, entry, &r);
+		fresh = swap_needs_io(q, entry, &want) ? swap_in_device(vmf, entry, &want, &r) : swap_in(vmf, entry, &r);
 		if (!fresh)
 			return r;
 	}

@@ -13,6 +13,17 @@
 
 #define MAX_ROUNDS 64u
 
+/* Under the mm->lock of a table that holds the entry. */
+static bool is_in_area(struct quire *q, u64 entry, unsigned type)
+{
+	bool in;
+
+	spin_lock(&q->lock);
+	in = swap_entry_in_area(q, entry, type);
+	spin_unlock(&q->lock);
+	return in;
+}
+
 /* Address of the first entry of that area at or after `at`; ~0 = none. */
 static u64 next_entry(struct mm_struct *mm, unsigned type, u64 at)
 {
@@ -24,7 +35,7 @@ static u64 next_entry(struct mm_struct *mm, unsigned type, u64 at)
 	while (found == ~0ull && pt_iter_next(&it)) {
 		pte_t p = pte_read(it.slot);
 
-		if (pte_is_swap(p) && swp_type(pte_to_swp_entry(p)) == type)
+		if (pte_is_swap(p) && is_in_area(mm->q, pte_to_swp_entry(p), type))
 			found = it.addr;
 	}
 	spin_unlock(&mm->lock);

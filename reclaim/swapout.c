@@ -5,13 +5,9 @@
  *	entries -> swap entries (under every mm's lock), flushes logged, the folio in the swap cache and held
  *   once for each address space of the batch:
  *	port_tlb_sync()             from here on nobody can reach the frames by an address
- *   for each folio:
- *	q->lock: is it still unmapped?   FF_SWAPOUT is set
- *	no lock: its bytes are put into the form in which they are kept
- *	q->lock: FF_SWAPOUT still there?  Then the slot takes the bytes, and the frame is freed.
+ *   swapout_write.c: the bytes are stored, and the frames freed
  *
- * A fault in between finds the folio in the cache and takes it back; then it is simply not freed.  What was thrown away
- * with MADV_FREE and not written since goes without being stored.
+ * What was thrown away with MADV_FREE and not written since goes without being stored.
  *
  * Between the unmapping and the sync a thread may still use old translations; mm->unsynced tells calls that must not
  * return before those are gone (tlb_finish_mmu).
@@ -25,21 +21,7 @@
 #include <file/filemap.h>
 #include <mm/mm.h>
 #include <swap/swap.h>
-#include "vmscan.h"
-
-#define SWAPOUT_BATCH 64u
-#define SWAPOUT_MMS 8u
-
-struct swapout {
-	struct scan_control *sc;
-	struct quire *q;
-	u32 n, nmms;
-	struct folio *folio[SWAPOUT_BATCH]; /* each held, unmapped when taken */
-	struct mm_struct *mms[SWAPOUT_MMS]; /* each counted and held */
-	bool starved;                       /* there was no frame to store a page in */
-	bool mms_full;                      /* one more address space would have been needed: end the batch */
-	enum unmap_result why;              /* why the walk over a folio's entries stopped */
-};
+#include "swapout.h"
 
 /* ---- unmapping ---- */
 
@@ -141,12 +123,6 @@ static bool hold(struct quire *q, struct folio *folio)
 	return true;
 }
 
-static void release(struct quire *q, struct folio *folio)
-{
-	folio_unhold(q, folio);
-	folio_put(q, folio, 1);
-}
-
 static u32 cache_refs(const struct folio *folio)
 {
 	return (folio->f.flags & FF_SWAPCACHE) != 0;
@@ -177,7 +153,7 @@ static void take_page(struct swapout *b, struct folio *folio)
 	}
 	if (!b->mms_full)
 		reclaim_keep(b->sc, folio, r == RMAP_STOPPED ? why_kept[b->why] : KEEP_BUSY);
-	release(q, folio);
+	swapout_release(q, folio);
 }
 
 /* One candidate.  False when there is none left. */
@@ -215,89 +191,6 @@ static bool take_one(struct swapout *b)
 	return true;
 }
 
-/* ---- writing ---- */
-
-/* Under q->lock.  Does nobody but the cache and this batch know the folio? */
-static bool is_unused(const struct folio *folio)
-{
-	return (folio->f.flags & FF_SWAPCACHE) && !folio->f.mapcount && folio->f.refcount == 2;
-}
-
-static void count_freed(struct swapout *b)
-{
-	b->sc->reclaimed++;
-	count_vm_event(b->q, b->sc->kswapd ? PGSTEAL_KSWAPD : PGSTEAL_DIRECT);
-	count_vm_event(b->q, PGSTEAL_ANON);
-}
-
-/* The first transaction.  *entry != 0: it is to be written. */
-static void write_begin(struct swapout *b, struct folio *folio, u64 *entry)
-{
-	struct quire *q = b->q;
-
-	*entry = 0;
-	if (!(folio->f.flags & FF_SWAPCACHE)) {
-		if (!folio->f.mapcount && folio->f.refcount == 1)
-			count_freed(b); /* it was lazily free */
-		return;
-	}
-	if (!is_unused(folio))
-		return;
-	if (swap_slot_of(q, folio->f.private)->refused) {
-		reclaim_keep(b->sc, folio, KEEP_REFERENCED);
-		return;
-	}
-	if (swap_slot_of(q, folio->f.private)->state != SLOT_EMPTY) {
-		swap_slot_of(q, folio->f.private)->shadow = workingset_eviction_anon(q, folio);
-		swap_cache_del(q, folio); /* the slot has it already */
-		count_freed(b);
-		return;
-	}
-	folio->f.flags |= FF_SWAPOUT;
-	*entry = folio->f.private;
-}
-
-/* The second.  err: what preparing it said. */
-static void write_end(struct swapout *b, struct folio *folio, u64 entry, const struct swap_write *w, int err)
-{
-	struct quire *q = b->q;
-
-	if (!is_unused(folio) || !(folio->f.flags & FF_SWAPOUT))
-		return;
-	if (!err)
-		err = swap_commit(q, entry, w);
-	folio->f.flags &= (u16)~FF_SWAPOUT;
-	if (err) {
-		q->swap.refused += err == -ENOSPC;
-		swap_slot_of(q, entry)->refused = err == -ENOSPC;
-		b->starved |= err == -ENOMEM;
-		reclaim_keep(b->sc, folio, err == -ENOMEM ? KEEP_DIRTY : KEEP_REFERENCED); /* not again soon */
-		return;
-	}
-	swap_slot_of(q, entry)->shadow = workingset_eviction_anon(q, folio);
-	swap_cache_del(q, folio);
-	count_freed(b);
-}
-
-static void write_and_free(struct swapout *b, struct folio *folio)
-{
-	struct quire *q = b->q;
-	struct swap_write w;
-	u64 entry;
-	int err;
-
-	spin_lock(&q->lock);
-	write_begin(b, folio, &entry);
-	if (entry) {
-		spin_unlock(&q->lock);
-		err = swap_prepare(q, entry, frame_address(q, &folio->f), &w);
-		spin_lock(&q->lock);
-		write_end(b, folio, entry, &w, err);
-	}
-	release(q, folio);
-	spin_unlock(&q->lock);
-}
-
 static void finish_batch(struct swapout *b)
 {
 	for (u32 i = 0; i < b->nmms; i++) {
@@ -306,8 +199,7 @@ static void finish_batch(struct swapout *b)
 		b->mms[i]->unsynced--;
 		spin_unlock(&b->mms[i]->lock);
 	}
-	for (u32 i = 0; i < b->n; i++)
-		write_and_free(b, b->folio[i]);
+	swapout_write(b);
 	for (u32 i = 0; i < b->nmms; i++)
 		mmput(b->mms[i]);
 	/* What was freed lies on the CPUs' lists, maybe for another kind of use. */

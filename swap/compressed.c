@@ -7,7 +7,7 @@
  */
 #include "swap.h"
 
-static int compressed_prepare(struct swap_area *a, const void *page, struct swap_write *w)
+static int compressed_prepare(const void *page, struct swap_write *w)
 {
 	u64 work[PAGE_COMPRESS_WORK / 8];
 
@@ -40,7 +40,6 @@ static void compressed_free(struct swap_area *a, struct swap_slot *slot)
 }
 
 const struct swap_ops swap_ops_compressed = {
-	.kind = "partition",
 	.prepare = compressed_prepare,
 	.store = compressed_store,
 	.load = compressed_load,

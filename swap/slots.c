@@ -2,7 +2,8 @@
  * The slot table: which slots are in use, and how often each is referred to.
  *
  * Slots come in clusters of 128, whose records fill one frame; that frame exists only while one of them is in use.
- * Slots are taken one after another from one cluster at a time, so that what goes out together lies together.
+ * Slots are taken one after another from one cluster at a time, so that what goes out together lies together.  Areas are asked
+ * by priority; equals take turns, a few slots each.
  *
  *	never used -> current -> full <-> partial -> empty (its frame is given back) -> current
  *
@@ -11,6 +12,7 @@
  */
 #include "swap.h"
 
+#define SLOTS_PER_TURN 32u
 #define GFP_SLOTS (__GFP_HIGH | __GFP_MEMALLOC | __GFP_NOWARN | __GFP_ZERO)
 
 /* ---- lists of clusters, as index + 1 ---- */
@@ -114,13 +116,22 @@ static bool next_cluster(struct swap_area *a)
 	return true;
 }
 
+/* Does the area take pages?  Not while it is being closed. */
+static bool area_is_open(struct quire *q, const struct swap_area *a)
+{
+	for (u32 i = 0; i < q->swap.nr_order && !a->full; i++)
+		if (q->swap.order[i] == a->type)
+			return true;
+	return false;
+}
+
 static u64 area_alloc(struct swap_area *a)
 {
 	struct swap_cluster *cl;
 	struct swap_slot *s;
 	u32 c, i;
 
-	if (a->used == a->pages || (!a->current && !next_cluster(a)))
+	if (a->full || a->used == a->pages || (!a->current && !next_cluster(a)))
 		return 0;
 	c = a->current - 1;
 	cl = &a->clusters[c];
@@ -130,20 +141,12 @@ static u64 area_alloc(struct swap_area *a)
 	cl->hint = (u16)(i + 1);
 	cl->used++;
 	a->used++;
+	a->turn++;
 	a->q->nr_free_swap_pages--;
 	a->q->swap.nr_slots_used++;
 	if (cluster_full(a, c))
 		a->current = 0;
 	return swp_entry(a->type, (u64)c * SLOTS_PER_CLUSTER + i);
-}
-
-/* Does the area take pages?  Not while it is being closed. */
-static bool area_is_open(struct quire *q, const struct swap_area *a)
-{
-	for (u32 i = 0; i < q->swap.nr_order; i++)
-		if (q->swap.order[i] == a->type)
-			return true;
-	return false;
 }
 
 static void slot_free(struct swap_area *a, struct swap_slot *s, u64 offset)
@@ -183,14 +186,56 @@ struct swap_slot *swap_slot_of(struct quire *q, u64 entry)
 	return &cluster_slots(q, &a->clusters[c])[swp_offset(entry) % SLOTS_PER_CLUSTER];
 }
 
-u64 swap_alloc(struct quire *q)
+/* The area at order[i] had its turn: behind its equals. */
+static void next_turn(struct quire *q, u32 i)
+{
+	struct swap_area *a = q->swap.areas[q->swap.order[i]];
+
+	a->turn = 0;
+	for (; i + 1 < q->swap.nr_order && q->swap.areas[q->swap.order[i + 1]]->prio == a->prio; i++)
+		q->swap.order[i] = q->swap.order[i + 1];
+	q->swap.order[i] = (u8)a->type;
+}
+
+/* From any area but those: a mask of types. */
+static u64 alloc_but(struct quire *q, u32 but)
 {
 	u64 entry = 0;
 
 	lockdep_assert_held(&q->lock);
-	for (u32 i = 0; i < q->swap.nr_order && !entry; i++)
-		entry = area_alloc(q->swap.areas[q->swap.order[i]]);
+	for (u32 i = 0; i < q->swap.nr_order && !entry; i++) {
+		struct swap_area *a = q->swap.areas[q->swap.order[i]];
+
+		entry = but & BIT(a->type) ? 0 : area_alloc(a);
+		if (entry && a->turn >= SLOTS_PER_TURN)
+			next_turn(q, i);
+	}
 	return entry;
+}
+
+u64 swap_alloc(struct quire *q)
+{
+	return alloc_but(q, 0);
+}
+
+u64 swap_alloc_elsewhere(struct quire *q, u32 but)
+{
+	struct ctx *c = port_ctx();
+	u64 to = c->nswaps < CTX_MAX_SWAPS ? alloc_but(q, but) : 0;
+
+	if (to)
+		c->swaps[c->nswaps++] = to;
+	return to;
+}
+
+void swap_area_is_full(struct quire *q, u64 entry)
+{
+	struct swap_area *a = q->swap.areas[swp_type(entry)];
+
+	lockdep_assert_held(&q->lock);
+	if (area_is_open(q, a))
+		q->nr_free_swap_pages -= a->pages - a->used;
+	a->full = true;
 }
 
 static struct swap_slot *slot_in_use(struct quire *q, u64 entry)
@@ -212,24 +257,74 @@ u32 swap_count(struct quire *q, u64 entry)
 	return slot_in_use(q, entry)->count;
 }
 
-void swap_put(struct quire *q, u64 entry, u32 n)
+/* The last count is gone.  Returns an entry that loses one, too; 0 = none. */
+static u64 slot_release(struct quire *q, struct swap_slot *s, u64 entry)
 {
-	struct swap_slot *s = slot_in_use(q, entry);
 	struct swap_area *a = q->swap.areas[swp_type(entry)];
+	u64 to = s->state == SLOT_FORWARDED ? s->data : 0;
 
-	BUG_ON(s->count < n);
-	s->count -= n;
-	if (s->count)
-		return;
 	if (s->folio) {
 		struct folio *folio = (struct folio *)pfn_to_frame(q, s->folio - 1);
 
 		folio->f.flags |= FF_DIRTY; /* its only copy is in memory again */
 		swap_cache_del(q, folio);
 	}
-	if (s->state == SLOT_STORED)
+	if (s->state == SLOT_STORED && a->ops->free)
 		a->ops->free(a, s);
 	slot_free(a, s, swp_offset(entry));
+	return to;
+}
+
+void swap_put(struct quire *q, u64 entry, u32 n)
+{
+	while (entry) {
+		struct swap_slot *s = slot_in_use(q, entry);
+
+		BUG_ON(s->count < n);
+		s->count -= n;
+		entry = s->count ? 0 : slot_release(q, s, entry);
+		n = 1;
+	}
+}
+
+/* ---- counts held by who writes ---- */
+void swap_hold(struct quire *q, u64 entry)
+{
+	struct ctx *c = port_ctx();
+
+	BUG_ON(c->nswaps == CTX_MAX_SWAPS);
+	swap_dup(q, entry, 1);
+	c->swaps[c->nswaps++] = entry;
+}
+
+void swap_unhold(struct quire *q, u64 entry)
+{
+	struct ctx *c = port_ctx();
+	u32 i = c->nswaps;
+
+	lockdep_assert_held(&q->lock);
+	while (i && c->swaps[i - 1] != entry)
+		i--;
+	BUG_ON(!i);
+	c->swaps[i - 1] = c->swaps[--c->nswaps];
+}
+
+void swap_abandon(struct ctx *dead)
+{
+	struct quire *q = dead->q;
+
+	while (READ_ONCE(dead->nswaps)) {
+		spin_lock(&q->lock);
+		swap_put(q, dead->swaps[--dead->nswaps], 1);
+		spin_unlock(&q->lock);
+	}
+}
+
+bool swap_entry_in_area(struct quire *q, u64 entry, unsigned type)
+{
+	const struct swap_slot *s = slot_in_use(q, entry);
+
+	return swp_type(entry) == type || (s->state == SLOT_FORWARDED && swp_type(s->data) == type);
 }
 
 void swap_dup_hook(struct quire *q, u64 entry)
@@ -267,6 +362,8 @@ static bool slot_is_valid(struct quire *q, const struct swap_slot *s, u64 entry,
 	*cached += f != NULL;
 	if (!f && s->state == SLOT_EMPTY)
 		return complain(q, "a slot in use has neither folio nor bytes", entry);
+	if (s->state == SLOT_FORWARDED && (!swap_slot_of(q, s->data) || swap_slot_of(q, s->data)->state == SLOT_FORWARDED))
+		return complain(q, "a slot forwards to nowhere", entry);
 	if (f && (f->type != FRAME_ANON || !(f->flags & FF_SWAPCACHE) || f->private != entry || !f->refcount))
 		return complain(q, "a slot's folio does not know it", entry);
 	return true;

@@ -6,14 +6,20 @@
  *	free --swap_alloc()--> in use, folio in the swap cache, no bytes yet
  *	        its page is unmapped: entries become swap entries, each counted
  *	     --swap_commit()--> bytes stored; the folio may leave the cache, and its frame be freed
+ *	     --swap_forward()--> another area has them, since this one would not take them: one count more there
  *	        a fault: the folio is found in the cache, or made again from the bytes
  *	     --swap_put(): the last count--> free; a folio in the cache leaves it and is an ordinary page again
  *
  * Invariants at every commit (swap_is_valid):
- *   - a slot is in use exactly while its count, the number of page-table entries that hold its entry, is at least 1;
+ *   - a slot is in use exactly while its count is at least 1: page-table entries that hold its entry, slots that forward to it,
+ *     contexts that write it;
  *   - a slot in use has a folio in the cache, or stored bytes, or both (then they are the same bytes);
  *   - a folio in the cache is of order 0, has FF_SWAPCACHE, its entry in frame.private, and one reference of the cache;
  *   - bytes once stored do not change while the slot is in use, so who holds a counted entry may read them with no lock.
+ *
+ * A back end either works at once, under any lock (memory), or is a device of the port: then its I/O runs under no lock, and
+ *   - who writes holds a count of the slot in ctx->swaps[], so that nobody else writes there before the I/O is over;
+ *   - who reads holds nothing, but believes what it read only if the slot has the same stamp afterwards.
  *
  * Locks: q->lock, unless noted.
  */
@@ -29,6 +35,7 @@ enum slot_state {
 	SLOT_EMPTY,   /* no bytes: the folio is in the cache */
 	SLOT_FILLED,  /* every 64-bit word of the page is slot->data */
 	SLOT_STORED,  /* the back end has it */
+	SLOT_FORWARDED, /* slot->data is an entry of another area, which has it and does not forward */
 };
 
 /* 32 bytes; 128 of them in a frame. */
@@ -39,7 +46,8 @@ struct swap_slot {
 	u16 len;      /* bytes stored by the back end */
 	u8 state;     /* enum slot_state */
 	u8 refused;   /* its page would not get smaller; bytes do not change while a slot is in use, so nor does this */
-	u64 data;     /* the word (SLOT_FILLED), or the back end's own */
+	u64 data;     /* the word (SLOT_FILLED), the other entry (SLOT_FORWARDED), or the back end's own; on a device: a stamp that no
+	               * other page ever had */
 	u64 shadow;   /* for refault detection: what reclaim noted when the folio left memory; 0 = it never did */
 };
 _Static_assert(sizeof(struct swap_slot) == 32, "128 slots to a frame");
@@ -57,19 +65,23 @@ struct swap_write {
 
 /* A back end.  Errors are negative errnos. */
 struct swap_ops {
-	const char *kind; /* as /proc/swaps calls it */
+	/* NULL: it works at once.  Else as host_swap_io(), with area->dev.  Under no lock, so the area itself may be gone. */
+	int (*io)(struct quire *q, u32 dev, bool write, u64 offset, u32 n, void *const *pages);
 	/* Under no lock; the page may be changing (then the result is thrown away).  Puts it into w.  -ENOSPC: it would not
 	 * get smaller. */
-	int (*prepare)(struct swap_area *a, const void *page, struct swap_write *w);
-	/* Under q->lock: keeps what was prepared for this slot, sets slot->data and len.  -ENOMEM. */
+	int (*prepare)(const void *page, struct swap_write *w);
+	/* Under q->lock: keeps what was prepared (or, on a device, has been written) for this slot; sets slot->data and len.  -ENOMEM. */
 	int (*store)(struct swap_area *a, struct swap_slot *slot, const struct swap_write *w);
 	/* The page's bytes, into a frame nobody else sees.  The slot cannot go or change meanwhile.  Any lock or none: must
 	 * neither block nor write anything else.  -EIO. */
 	int (*load)(struct swap_area *a, const struct swap_slot *slot, void *page);
 	/* Under q->lock: the bytes are not needed any more. */
 	void (*free)(struct swap_area *a, struct swap_slot *slot);
+	/* Under no lock: the area is gone.  May be NULL. */
+	void (*close)(struct swap_area *a);
 };
 extern const struct swap_ops swap_ops_compressed; /* swap/compressed.c */
+extern const struct swap_ops swap_ops_device;     /* swap/device.c; has io and neither prepare nor load */
 
 /* The slots of a cluster have one frame of records, there while any of them is in use. */
 struct swap_cluster {
@@ -82,9 +94,13 @@ struct swap_cluster {
 struct swap_area {
 	struct quire *q;
 	const struct swap_ops *ops;
+	const char *kind; /* as /proc/swaps calls it */
 	char name[SWAP_NAME_MAX + 1];
 	u32 type;
+	u32 dev;         /* the port's number of the device */
 	s32 prio;
+	u32 turn;        /* slots given out since it was its turn among its equals */
+	bool full;       /* its device has no room for pages that were never written: it takes no more */
 	u64 pages;       /* slots 1..pages may be used */
 	u64 used;
 	u32 nr_clusters;
@@ -98,6 +114,18 @@ struct swap_area {
 /* ---- swap/slots.c ---- */
 /* Under q->lock.  A slot with count 1 for the caller's entry; 0 when swap is full or memory short. */
 u64 swap_alloc(struct quire *q);
+/* The same, but in none of those areas (a mask of types), and held. */
+u64 swap_alloc_elsewhere(struct quire *q, u32 but);
+/* One count more, which stands in ctx->swaps[]; there must be room.  Under q->lock. */
+void swap_hold(struct quire *q, u64 entry);
+/* That count is the caller's now (and in ctx->swaps[] no more). */
+void swap_unhold(struct quire *q, u64 entry);
+/* Under no lock: gives back what a dead context held, whose I/O is over. */
+void swap_abandon(struct ctx *dead);
+/* Under q->lock: no room on the area's device; it takes no more pages. */
+void swap_area_is_full(struct quire *q, u64 entry);
+/* Does the entry's page lie in this area, be it because another one forwards to it?  Under q->lock. */
+bool swap_entry_in_area(struct quire *q, u64 entry, unsigned type);
 /* n more entries.  Under q->lock. */
 void swap_dup(struct quire *q, u64 entry, u32 n);
 /* n entries less.  With the last one the slot is free, and a folio in the cache leaves it and is dirty.  Under q->lock. */
@@ -124,14 +152,38 @@ bool swap_cache_empty_hint(struct quire *q, u64 entry);
 bool swap_cached_hook(struct quire *q, u64 entry);
 
 /* ---- swap/io.c ---- */
+/* Of a counted entry's area.  Its `io` says whether it works through the port.  Any lock or none. */
+const struct swap_ops *swap_ops_of(struct quire *q, u64 entry);
 /* Under no lock, on a folio in the cache that the caller has a reference to and has set FF_SWAPOUT on: its bytes into w.  0,
- * -ENOSPC (not worth storing), -EIO. */
-int swap_prepare(struct quire *q, u64 entry, const void *page, struct swap_write *w);
+ * -ENOSPC (not worth storing), -EIO.  On a device this is half of it: unless the page is of one word (w->state), swap_write_pages()
+ * must follow. */
+int swap_prepare(struct quire *q, const struct swap_ops *ops, const void *page, struct swap_write *w);
+/* Under no lock: writes n pages to consecutive slots of a device, each held.  0, -EIO, -ENOSPC. */
+int swap_write_pages(struct quire *q, u64 entry, u32 n, void *const *pages);
 /* Under q->lock, FF_SWAPOUT still set: the slot has the bytes now.  0, -ENOMEM, -EIO. */
 int swap_commit(struct quire *q, u64 entry, const struct swap_write *w);
+/* Under q->lock: the bytes are `to`'s, which was committed and whose held count becomes the slot's. */
+void swap_forward(struct quire *q, u64 entry, u64 to);
 /* Reads the page of a counted entry whose folio is not in the cache into a frame nobody else sees.  0 or -EIO.  Under any lock
- * or none; inside a transaction the frame must be one that a rollback may clear. */
+ * or none; inside a transaction the frame must be one that a rollback may clear.  Not for what needs I/O. */
 int swap_load(struct quire *q, u64 entry, void *page);
+
+/* A page to be read from a device. */
+struct swap_read {
+	u64 entry;  /* where it lies (what is forwarded, is followed) */
+	const struct swap_ops *ops; /* the area may be closed while it is read */
+	u32 dev;
+	u64 stamp;  /* slot->data; 0 = nothing to read */
+	u32 sum;
+};
+/* Of a counted entry whose folio is not in the cache: must it be read from a device, and what?  Any lock or none. */
+bool swap_needs_io(struct quire *q, u64 entry, struct swap_read *r);
+/* Under q->lock: the n slots from aligned `first` on that could be read along with it; those that cannot have stamp 0. */
+void swap_readahead_window(struct quire *q, u64 first, u32 n, struct swap_read *r);
+/* Under no lock: reads n pages of consecutive entries.  result[i]: 0 or -EIO (a checksum that does not fit is one). */
+void swap_read_pages(struct quire *q, const struct swap_read *r, u32 n, void *const *pages, int *result);
+/* Under q->lock: is what was read still the page? */
+bool swap_read_is_current(struct quire *q, const struct swap_read *r);
 
 /* ---- swap/zpool.c: under q->lock ---- */
 /* Room for len bytes (1..SWAP_WRITE_MAX), filled with src.  0 = no memory. */

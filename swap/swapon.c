@@ -16,6 +16,7 @@ static void set_name(struct swap_area *a, const char *name)
 	memcpy(a->name, name, MIN(n, SWAP_NAME_MAX));
 }
 
+/* An area that is not in use yet; NULL = no memory. */
 static struct swap_area *area_new(struct quire *q, const struct swap_ops *ops, const char *name, u64 pages)
 {
 	struct swap_area *a = kzalloc(q, sizeof(*a), GFP_KERNEL);
@@ -97,16 +98,29 @@ static int area_link(struct swap_area *a, s32 prio)
 	return 0;
 }
 
-int swapon_compressed(struct quire *q, const char *name, u64 pages, s32 prio)
+u64 swap_max_pages(void)
+{
+	return (u64)MAX_AREA_CLUSTERS * SLOTS_PER_CLUSTER - 1;
+}
+
+struct new_area {
+	const struct swap_ops *ops;
+	const char *kind, *what; /* what: for the log */
+	u32 dev;
+};
+
+static int area_open(struct quire *q, const struct new_area *n, const char *name, u64 pages, s32 prio)
 {
 	struct swap_area *a;
 	int err;
 
-	if (!pages || pages / SLOTS_PER_CLUSTER + 1 > MAX_AREA_CLUSTERS || prio > 32767)
+	if (!pages || pages > swap_max_pages() || prio > 32767)
 		return -EINVAL;
-	a = area_new(q, &swap_ops_compressed, name, pages);
+	a = area_new(q, n->ops, name, pages);
 	if (!a)
 		return -ENOMEM;
+	a->kind = n->kind;
+	a->dev = n->dev;
 	spin_lock(&q->lock);
 	err = area_link(a, prio);
 	spin_unlock(&q->lock);
@@ -114,9 +128,30 @@ int swapon_compressed(struct quire *q, const char *name, u64 pages, s32 prio)
 		area_free(a);
 		return err;
 	}
-	quire_log(q, 6, "Adding %luk swap on %s.  Priority:%d (compressed, in memory)", (unsigned long)(pages << (PAGE_SHIFT - 10)),
-		  a->name, a->prio);
+	quire_log(q, 6, "Adding %luk swap on %s.  Priority:%d (%s)", (unsigned long)(pages << (PAGE_SHIFT - 10)), a->name, a->prio,
+		  n->what);
 	return 0;
+}
+
+int swapon_compressed(struct quire *q, const char *name, u64 pages, s32 prio)
+{
+	return area_open(q, &(struct new_area){ &swap_ops_compressed, "partition", "compressed, in memory", 0 }, name, pages, prio);
+}
+
+int swapon_device(struct quire *q, const char *name, const char *kind, u32 dev, u64 pages, s32 prio)
+{
+	return area_open(q, &(struct new_area){ &swap_ops_device, kind, "on the host", dev }, name, pages, prio);
+}
+
+bool swap_device_is_used(struct quire *q, u32 dev)
+{
+	bool used = false;
+
+	spin_lock(&q->lock);
+	for (u32 i = 0; i < QUIRE_MAX_SWAP_AREAS; i++)
+		used |= q->swap.areas[i] && q->swap.areas[i]->ops == &swap_ops_device && q->swap.areas[i]->dev == dev;
+	spin_unlock(&q->lock);
+	return used;
 }
 
 /* ---- closing, for reclaim/swapoff.c ---- */
@@ -130,7 +165,7 @@ int swap_area_close(struct quire *q, const char *name)
 	if (a && order_remove(q, a)) {
 		type = (int)a->type;
 		q->total_swap_pages -= a->pages;
-		q->nr_free_swap_pages -= a->pages - a->used;
+		q->nr_free_swap_pages -= a->full ? 0 : a->pages - a->used;
 	}
 	spin_unlock(&q->lock);
 	return type;
@@ -142,6 +177,7 @@ void swap_area_reopen(struct quire *q, unsigned type)
 
 	spin_lock(&q->lock);
 	order_insert(q, a);
+	a->full = false;
 	q->total_swap_pages += a->pages;
 	q->nr_free_swap_pages += a->pages - a->used;
 	spin_unlock(&q->lock);
@@ -159,6 +195,8 @@ bool swap_area_destroy(struct quire *q, unsigned type)
 	spin_unlock(&q->lock);
 	if (!a)
 		return false;
+	if (a->ops->close)
+		a->ops->close(a);
 	area_free(a);
 	return true;
 }
@@ -171,7 +209,7 @@ bool swap_area_stat(struct quire *q, unsigned type, struct swap_stat *st)
 	a = type < QUIRE_MAX_SWAP_AREAS ? q->swap.areas[type] : NULL;
 	if (a) {
 		memcpy(st->name, a->name, sizeof(st->name));
-		st->kind = a->ops->kind;
+		st->kind = a->kind;
 		st->pages = a->pages;
 		st->used = a->used;
 		st->prio = a->prio;

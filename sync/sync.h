@@ -64,6 +64,7 @@ struct mutex {
 #define CTX_MAX_PINS 12
 #define CTX_MAX_PARKED 1024
 #define CTX_MAX_MMS 16
+#define CTX_MAX_SWAPS 36
 #define CTX_MAX_FILES 8
 #define UNDO_CAPACITY 16384
 #define UNDO_INLINE 16
@@ -143,6 +144,10 @@ struct ctx {
 	 * whoever tidies up after it goes on.  Logged; mm_hold(). */
 	u32 nmms;
 	struct mm_struct *mms[CTX_MAX_MMS];
+	/* Swap entries whose pages this context is writing to a device: each is counted here, so that nobody else gets the slot before
+	 * the I/O is over.  Logged; swap_hold(). */
+	u32 nswaps;
+	u64 swaps[CTX_MAX_SWAPS];
 	/* The same for files: a reference of each, or (refcount == 0) the file itself, half-way to being freed.  Logged;
 	 * file_note_held(). */
 	u32 nfiles;

@@ -107,18 +107,58 @@ static int set_memory(struct run_options *o, const struct host_facts *host, cons
 	return 0;
 }
 
+/* Splits "...,pri=N" off: the length of what stands before it, or 0 with error[] filled. */
+static size_t parse_priority(const char *value, s32 *prio, char *error)
+{
+	const char *at = strstr(value, ",pri=");
+	u64 n;
+
+	*prio = -1;
+	if (!at)
+		return strlen(value);
+	if (parse_number(at + 5, 0, 32767, &n, error))
+		return 0;
+	*prio = (s32)n;
+	return (size_t)(at - value);
+}
+
+/* [FILE:]SIZE[,pri=N].  FILE ends at the last colon; "lz4" in its place names the compressor of swap in memory. */
 static int set_swap(struct run_options *o, const struct host_facts *host, const char *value, char *error)
 {
-	u64 bytes;
+	struct run_swap *s = &o->swap[o->nr_swap];
+	char text[4400], *colon;
+	size_t len;
 
-	if (strchr(value, ':') || strchr(value, '/'))
-		return bad(error, "swap in a file is not there yet (CAVEATS.md): write a size, as in 1G, for swap compressed in memory");
-	if (parse_size(value, 0, &bytes, error))
+	if (o->nr_swap == RUN_MAX_SWAP)
+		return bad(error, "at most %u swap areas", RUN_MAX_SWAP);
+	*s = (struct run_swap){ 0 };
+	len = parse_priority(value, &s->prio, error);
+	if (!len)
 		return -1;
-	if (bytes < RUN_SWAP_MIN || bytes > RUN_SWAP_MAX)
-		return bad(error, "%s of swap (%llu bytes) is out of range: %lluM to %lluG would be right", value,
-			   (unsigned long long)bytes, RUN_SWAP_MIN >> 20, RUN_SWAP_MAX >> 30);
-	o->swap = ALIGN_DOWN(bytes, PAGE_SIZE);
+	if (len >= sizeof(text))
+		return bad(error, "that is too long");
+	memcpy(text, value, len);
+	text[len] = 0;
+	colon = strrchr(text, ':');
+	if (!colon && strchr(text, '/'))
+		return bad(error, "'%.100s' needs a size: FILE:SIZE, as in /var/tmp/swap:1G", text);
+	if (parse_size(colon ? colon + 1 : text, 0, &s->bytes, error))
+		return -1;
+	if (s->bytes < RUN_SWAP_MIN || s->bytes > RUN_SWAP_MAX)
+		return bad(error, "%.100s of swap (%llu bytes) is out of range: %lluM to %lluG would be right", text,
+			   (unsigned long long)s->bytes, RUN_SWAP_MIN >> 20, RUN_SWAP_MAX >> 30);
+	s->bytes = ALIGN_DOWN(s->bytes, PAGE_SIZE);
+	if (colon)
+		*colon = 0;
+	if (colon && !strcmp(text, "zstd"))
+		return bad(error, "zstd is not there (CAVEATS.md): lz4:SIZE would be right, or ./zstd:SIZE for a file of that name");
+	if (colon && !*text)
+		return bad(error, "a file name is missing before the colon");
+	if (colon && strcmp(text, "lz4")) {
+		s->path = value;
+		s->path_len = (size_t)(colon - text);
+	}
+	o->nr_swap++;
 	return 0;
 }
 
@@ -248,7 +288,10 @@ const struct option_spec run_option_table[] = {
 	{"memory", "SIZE", "a quarter of the host's memory",
 	 "RAM of the machine, as its MemTotal will say: a number with K, M, G or T, or a share of the host's memory such "
 	 "as 25%. Nothing is taken from the host before it is used.", set_memory},
-	{"swap", "SIZE", "none", "Swap space: so much anonymous memory may be kept compressed, in the machine's own memory.", set_swap},
+	{"swap", "[FILE:]SIZE[,pri=N]", "none",
+	 "Swap space: so much anonymous memory may be kept compressed (lz4) in the machine's own memory, or in FILE on the host, which is "
+	 "made if need be. May be given several times: areas of higher priority (0 to 32767) are used first, equal ones in turn; "
+	 "without a priority the earlier area is used first.", set_swap},
 	{"cpus", "N", "the host's CPUs", "Per-CPU slots of the machine, 1 to 64.", set_cpus},
 	{"folio-max", "SIZE", "2M", "Largest folio for anonymous memory: 4K, 16K, 64K or 2M.", set_folio_max},
 	{"policy", "NAME", "second-chance",

@@ -20,6 +20,7 @@
 #define RUN_MEMORY_MAX (1ull << 40)  /* bytes: room reserved for the direct map */
 #define RUN_SWAP_MIN (1ull << 20)    /* bytes */
 #define RUN_SWAP_MAX (64ull << 30)   /* bytes: what one area's table has room for */
+#define RUN_MAX_SWAP 16u             /* areas */
 #define RUN_MAX_CPUS 64u             /* = QUIRE_MAX_CPUS */
 #define RUN_NAME_MAX 63u
 #define OPTION_ERROR_MAX 512
@@ -27,7 +28,13 @@
 /* What `quire run` was asked to do.  Strings belong to the caller's argv. */
 struct run_options {
 	u64 memory;               /* bytes of RAM, a multiple of 2 MiB (small sizes: of 4 KiB) */
-	u64 swap;                 /* bytes of compressed swap, whole pages; 0 = none */
+	struct run_swap {
+		const char *path; /* NULL = compressed in memory; not terminated: */
+		size_t path_len;
+		u64 bytes;        /* whole pages */
+		s32 prio;         /* 0..32767, -1 = lower than those before */
+	} swap[RUN_MAX_SWAP];
+	u32 nr_swap;
 	u32 nr_cpus;              /* per-CPU slots, 1..RUN_MAX_CPUS */
 	u32 folio_max_order;      /* largest anonymous folio, 2^order pages: 0, 2, 4 or 9 */
 	const char *policy;       /* of reclaim, by name; NULL = the default */

@@ -147,7 +147,11 @@ static void refusals(void **state)
 	refuses("--policy best x", "second-chance, generations or clock");
 	refuses("--name ../x y", "not a name");
 	refuses("--name -x y", "not a name");
-	refuses("--swap /tmp/x:64M x", "not there yet");
+	refuses("--swap /tmp/x x", "needs a size");
+	refuses("--swap zstd:64M x", "zstd is not there");
+	refuses("--swap :64M x", "file name is missing");
+	refuses("--swap 64M,pri=40000 x", "out of range");
+	refuses("--swap /tmp/x:64 x", "out of range");
 	refuses("--swap 4K x", "out of range");
 	refuses("--log= x", "file name");
 }
@@ -198,11 +202,16 @@ static void one_source(void **state)
 	help_man(f, none);
 	fclose(f);
 	for (const struct option_spec *s = run_option_table; s->name; s++) {
-		char head[64];
+		char head[64], roff[64];
+		size_t n = 0;
 
 		snprintf(head, sizeof(head), "--%s", s->name);
+		for (const char *c = s->name; *c; roff[n++] = *c++)
+			if (*c == '-')
+				roff[n++] = '\\';
+		roff[n] = 0;
 		assert_non_null(strstr(text[0], head));
-		assert_non_null(strstr(text[1], s->name[0] == 'f' ? "folio\\-max" : s->name));
+		assert_non_null(strstr(text[1], roff));
 	}
 	free(text[0]);
 	free(text[1]);

@@ -14,7 +14,7 @@ struct swap_area;
 struct mm_struct;
 
 #define QUIRE_MAX_SWAP_AREAS 32u
-#define SWAP_NAME_MAX 47u
+#define SWAP_NAME_MAX 255u
 
 /* Objects of odd sizes in whole frames (swap/zpool.c); sizes are multiples of ZPOOL_STEP bytes. */
 #define ZPOOL_STEP 64u
@@ -32,10 +32,12 @@ struct swap_info {
 	u8 order[QUIRE_MAX_SWAP_AREAS]; /* types of the areas that take pages, highest priority first */
 	u32 nr_order;
 	s32 next_priority;  /* for an area that was given none: -2, -3, ... as on Linux */
+	u64 stamp;          /* of the newest page written to a device: slot->data */
 	struct zpool pool;
 	u64 nr_slots_used;
 	u64 stored, filled, refused; /* pages ever: compressed, of one value (nothing stored), not worth storing */
-	u64 read_errors;
+	u64 forwarded;      /* pages ever that one area would not take and another did */
+	u64 read_errors, write_errors; /* pages that could not be read; I/O errors on the way out */
 };
 
 /* A priority as swapon(2): 0..32767, or this for "lower than all so far". */
@@ -45,6 +47,13 @@ struct swap_info {
 /* Memory that holds pages compressed, in the machine's own frames: room for `pages` pages.  0 or -ENOMEM, -EINVAL, -EBUSY (no
  * free number), -EEXIST (the name is in use). */
 int swapon_compressed(struct quire *q, const char *name, u64 pages, s32 prio);
+/* Slots on a device of the port's (host_swap_io), whose page 0 is its header: `pages` usable ones behind it.  kind as /proc/swaps
+ * calls it: a constant string.  Errors as above; the device stays the caller's then, else swapoff() closes it. */
+int swapon_device(struct quire *q, const char *name, const char *kind, u32 dev, u64 pages, s32 prio);
+/* Is the device part of an area? */
+bool swap_device_is_used(struct quire *q, u32 dev);
+/* The most pages an area can have. */
+u64 swap_max_pages(void);
 /* One area as /proc/swaps shows it.  False: no such number. */
 struct swap_stat {
 	char name[SWAP_NAME_MAX + 1];

@@ -124,6 +124,8 @@ static long memory_call(struct trap *t, long nr, const u64 a[6])
 	case __NR_shmdt: return guest_shmdt(a[0]);
 	case __NR_shmctl: return guest_shmctl(t, a);
 	case __NR_sysinfo: return guest_sysinfo(a[0]);
+	case __NR_swapon: return guest_swapon(a[0], a[1]);
+	case __NR_swapoff: return guest_swapoff(a[0]);
 	case __NR_prlimit64: return sys_prlimit64(t, a);
 	case __NR_getrlimit: return sys_getrlimit(t, a);
 	case __NR_setrlimit: return sys_setrlimit(t, a);
@@ -225,7 +227,7 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
 	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:
 	case __NR_setrlimit: case __NR_process_vm_readv: case __NR_process_vm_writev:
-	case __NR_shmat: case __NR_shmdt: case __NR_shmctl:
+	case __NR_shmat: case __NR_shmdt: case __NR_shmctl: case __NR_swapon: case __NR_swapoff:
 		return sys_memory(t, nr, a);
 	case __NR_fork: case __NR_vfork: case __NR_clone: case __NR_clone3: case __NR_execve: case __NR_execveat:
 	case __NR_exit: case __NR_exit_group: case __NR_set_tid_address: case __NR_set_robust_list:

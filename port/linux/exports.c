@@ -61,9 +61,17 @@ static void kswapd(void)
 		kswapd_once(q, ~0ull);
 }
 
-static long add_swap(struct quire *q, u64 bytes)
+static long add_swap(struct quire *q, const struct machine_params *p)
 {
-	return bytes ? swapon_compressed(q, "/dev/zram0", bytes >> PAGE_SHIFT, SWAP_PRIO_DEFAULT) : 0;
+	long ret = 0;
+
+	for (u32 i = 0; i < p->nr_swap && !ret; i++) {
+		const struct machine_swap *s = &p->swap[i];
+
+		ret = s->file ? swapon_device(q, s->name, "file", s->dev, s->pages, s->prio)
+			      : swapon_compressed(q, s->name, s->pages, s->prio);
+	}
+	return ret;
 }
 
 static long machine_init(const struct machine_params *p)
@@ -92,7 +100,7 @@ static long machine_init(const struct machine_params *p)
 	if (!ret)
 		ret = prepare_kswapd(&m->q);
 	if (!ret)
-		ret = add_swap(&m->q, p->swap);
+		ret = add_swap(&m->q, p);
 	if (ret)
 		return ret;
 	c = ctx_alloc(&m->q, 0, process_serial_new());
@@ -154,6 +162,7 @@ static void drop_parked(struct ctx *dead)
 		if (dead->mms[i] != dead->parked_mm)
 			port_tlb_sync(dead->mms[i]);
 	migrate_abandon(q, dead);
+	swap_abandon(dead);
 	for (i = 0; i < dead->nparked; i++) {
 		spin_lock(&q->lock);
 		if (dead->parked[i].refs)
@@ -219,6 +228,7 @@ static void reap_ctx(struct ctx *dead)
 	__atomic_or_fetch(&dead->life, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
 	while (!ctx_recover(dead))
 		port_relax();
+	swapio_abandon(dead->q, dead->id);
 	drop_parked(dead);
 	walk_robust_list(dead, tid);
 	/* Before its references go: in exec it has joined an address space that only such a reference keeps. */

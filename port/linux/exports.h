@@ -7,9 +7,18 @@
 #include "kernel.h"
 #include "process.h"
 
+#define RUN_MAX_SWAP 16u /* = cmd/quire/options.h */
+
 struct machine_params {
 	u64 memory;            /* bytes */
-	u64 swap;              /* bytes of compressed swap; 0 = none */
+	struct machine_swap {
+		u64 pages;     /* usable ones */
+		s32 prio;
+		bool file;     /* else compressed in memory */
+		u32 dev;       /* of a file: the supervisor's number (sup_swap.c) */
+		char name[SWAP_NAME_MAX + 1];
+	} swap[RUN_MAX_SWAP];
+	u32 nr_swap;
 	u32 nr_cpus;
 	u32 overcommit;
 	u32 folio_max_order;

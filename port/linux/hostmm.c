@@ -132,6 +132,7 @@ struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
 		c->mm = NULL;
 		c->flags = 0;
 		c->nmms = 0;
+		c->nswaps = 0;
 		c->nfiles = 0;
 		c->port_data[CTXP_TGID] = (u64)pid;
 		c->port_data[CTXP_SERIAL] = serial;

@@ -15,6 +15,7 @@
 #define QUIRE_LINUX_KERNEL_H
 #include <quire/machine.h>
 #include "layout.h"
+#include "swapio.h"
 #include "patch.h"
 
 #define CTX_FREE 0u
@@ -96,6 +97,7 @@ struct machine_shared {
 	u64 options;              /* OPT_* */
 	struct patch_store patch; /* rewritten text (patch_store.c) */
 	char exe_path[4096];
+	struct swapio swapio;     /* requests of swap I/O; atomically */
 	struct quire q;
 };
 #define shared_area() ((struct machine_shared *)SHARED_BASE)

@@ -297,12 +297,14 @@ static int open_log(struct sup *s)
 static int boot_machine(struct sup *s)
 {
 	struct machine_params p = {
-		.memory = s->o->memory, .swap = s->o->swap, .nr_cpus = s->o->nr_cpus, .overcommit = s->o->overcommit,
+		.memory = s->o->memory, .nr_cpus = s->o->nr_cpus, .overcommit = s->o->overcommit,
 		.folio_max_order = s->o->folio_max_order, .aslr = s->o->aslr, .verbose = s->o->verbose, .patch = s->o->patch_syscalls,
 		.seed = s->o->seed_given ? s->o->seed : 0, .version = QUIRE_VERSION, .policy = s->o->policy,
 	};
 	long ret;
 
+	if (swap_open_all(s->o, &p))
+		return -1;
 	s->k = image_map(p.memory, &s->ram_fd);
 	if (!s->k)
 		return -1;
@@ -438,6 +440,7 @@ static void one_event(struct sup *s, u64 tag)
 
 	if (tag == BELL_TAG) {
 		eventfd_read(s->bell, &n);
+		swap_serve();
 		watch_newborns(s);
 		follow_log(s);
 	} else if (tag == SIGNAL_TAG) {

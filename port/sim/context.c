@@ -21,7 +21,7 @@ static _Thread_local struct sim_ctx *current_ctx;
 /* What an ended context may have left behind.  id, q and life stay: somebody may be looking at them. */
 static void clean_ctx(struct ctx *c)
 {
-	c->nparked = c->npins = c->nmms = c->nfiles = c->flags = 0;
+	c->nparked = c->npins = c->nmms = c->nfiles = c->nswaps = c->flags = 0;
 	c->parked_mm = c->mm = c->lent_mm = NULL;
 	c->task = NULL;
 	__atomic_store_n(&c->life, 1, __ATOMIC_RELEASE);

@@ -138,6 +138,7 @@ void sim_machine_free(struct quire *q)
 	sim_thread_enter(q);
 	if (m->cfg.check_leaks && m->nothing_leaked && !m->panicked && !m->nothing_leaked(q))
 		abort();
+	sim_swap_free(m);
 	if (m->free_disk)
 		m->free_disk(m);
 	sim_mmu_destroy(m);

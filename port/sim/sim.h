@@ -107,6 +107,16 @@ u64 sim_fail_injected(struct quire *q);                    /* how many of them f
 unsigned sim_signals_sent(struct quire *q, s32 pid, int sig);
 void sim_signals_clear(struct quire *q);
 
+/* ---- simswap.c: swap devices ---- */
+/* A new one, all zero; its number. */
+u32 sim_swap_new(struct quire *q, u64 pages);
+/* Every read, every write from now on gets these errors (negative; 0 = works). */
+void sim_swap_break(struct quire *q, u32 dev, int read_error, int write_error);
+/* The bytes of a page on it. */
+u8 *sim_swap_page(struct quire *q, u32 dev, u64 page);
+struct sim_swap_counts { u64 reads, writes, pages_read, pages_written; bool open; };
+struct sim_swap_counts sim_swap_counts(struct quire *q, u32 dev);
+
 /* ---- console.c ---- */
 /* Everything port_log() was given so far, one line each; valid until the next port_log.  Also on stderr with QUIRE_LOG=1. */
 const char *sim_log_text(struct quire *q);

@@ -84,6 +84,14 @@ struct sim_baseline {
 	u64 objects;                /* live slab objects */
 };
 
+#define SIM_MAX_SWAP_DEVICES 8u
+struct sim_swap_device {
+	u8 *bytes;                  /* NULL = no device */
+	u64 pages;
+	int read_error, write_error; /* what every request gets; 0 = it works */
+	u64 reads, writes, pages_read, pages_written; /* requests, failed ones included; atomic */
+};
+
 struct sim_mm;
 struct sim_disk;
 struct sim_machine {
@@ -126,6 +134,7 @@ struct sim_machine {
 	unsigned victim;            /* of the next sim_run; set by sim_kill_at */
 	u64 victim_dies_at;         /* 0 = nobody dies */
 	u64 victim_events;          /* events of thread `victim` in the last sim_run */
+	struct sim_swap_device swap_devices[SIM_MAX_SWAP_DEVICES]; /* simswap.c */
 	struct sim_disk *disk;      /* simfs.c; NULL until a file is made */
 	void (*free_disk)(struct sim_machine *m);            /* set with it, as is: */
 	u8 *(*token_bytes)(struct sim_machine *m, u64 pa);   /* host address of a token frame's byte, or NULL */
@@ -136,6 +145,9 @@ struct sim_machine {
 };
 
 void sim_lock_contended(u32 *word);
+/* ---- simswap.c ---- */
+void sim_swap_free(struct sim_machine *m);
+
 static inline struct sim_machine *sim_of(const struct quire *q) { return q->port_data; }
 
 void sim_die(const char *what) __attribute__((noreturn)); /* the host cannot give what the test needs */
