@@ -171,12 +171,12 @@ void task_set_mm(struct task *t, struct mm_struct *mm)
 		mmput(old);
 }
 
-void task_set_pid(struct task *t, s32 pid)
+void task_set_pid_locked(struct task *t, s32 pid)
 {
 	struct task_table *tt = &t->q->tasks;
 	struct task **slot;
 
-	spin_lock(&tt->lock);
+	lockdep_assert_held(&tt->lock);
 	for (slot = hash_slot(tt, t->pid); *slot != t; slot = &(*slot)->hash_next)
 		;
 	*slot = t->hash_next;
@@ -185,7 +185,13 @@ void task_set_pid(struct task *t, s32 pid)
 	t->hash_next = *slot;
 	*slot = t;
 	tt->last_pid = (u32)pid;
-	spin_unlock(&tt->lock);
+}
+
+void task_set_pid(struct task *t, s32 pid)
+{
+	spin_lock(&t->q->tasks.lock);
+	task_set_pid_locked(t, pid);
+	spin_unlock(&t->q->tasks.lock);
 }
 
 void task_set_comm(struct task *t, const char *comm)

@@ -66,6 +66,7 @@ struct mm_struct *task_get_mm(struct task *t);
 struct task *task_next_get(struct quire *q, s32 pid);
 /* An embryo learns its number (the hosted port knows it only after the host's fork).  The number must be free. */
 void task_set_pid(struct task *t, s32 pid);
+void task_set_pid_locked(struct task *t, s32 pid); /* under q->tasks.lock */
 void task_set_comm(struct task *t, const char *comm);
 void task_set_mm(struct task *t, struct mm_struct *mm); /* takes over the reference, drops the old one */
 

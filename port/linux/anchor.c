@@ -25,6 +25,8 @@ struct anchor_slot {
 static struct anchor_slot slots[MAX_ANCHORS];
 static u32 nslots;
 static u64 next_addr = ANCHOR_BASE;
+static u32 holders;      /* threads that use an anchor which no mapping keeps (yet) */
+static bool trim_wanted; /* somebody would have trimmed meanwhile */
 
 static struct anchor_slot *find(u64 dev, u64 ino, u32 prot, bool writable, u64 end)
 {
@@ -165,13 +167,14 @@ bool anchors_counted(void)
 	return false;
 }
 
-void anchors_trim(void)
+static void trim(void)
 {
+	bool many = nslots > KEEP_ANCHORS;
 	u32 i, kept = 0;
-	bool many;
 
-	install_lock();
-	many = nslots > KEEP_ANCHORS;
+	trim_wanted = holders;
+	if (holders)
+		return;
 	for (i = 0; i < nslots; i++) {
 		bool keep = !many && !slots[i].segment && !slots[i].writable;
 
@@ -186,5 +189,32 @@ void anchors_trim(void)
 			host_call(__NR_munmap, slots[i].addr, slots[i].len);
 	}
 	nslots = kept;
+}
+
+void anchors_trim(void)
+{
+	install_lock();
+	trim();
 	install_unlock();
+}
+
+void anchors_hold(void)
+{
+	install_lock();
+	holders++;
+	install_unlock();
+}
+
+void anchors_release(void)
+{
+	install_lock();
+	holders--;
+	if (trim_wanted)
+		trim();
+	install_unlock();
+}
+
+void anchors_forget_holders(void)
+{
+	holders = 0;
 }

@@ -45,6 +45,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	kproc.nthreads = kproc.nliving = 1;
 	kproc.stat_refills = kproc.stat_drops = 0;
 	kproc.exec_stop = kproc.exec_busy = 0;
+	anchors_forget_holders();
 	if (!shares_mm)
 		kproc.flushed = host_mm_of(task->mm)->base;
 	k->pending = 0;
@@ -91,6 +92,19 @@ static struct mm_struct *child_mm(bool share)
 		return kproc.mm;
 	}
 	return dup_mm(kproc.mm);
+}
+
+/* Whoever is told the child's number may use it at once, also before the child ran. */
+static void task_number(u64 serial, s32 pid)
+{
+	struct quire *q = kthread()->ctx->q;
+	struct task *task;
+
+	spin_lock(&q->tasks.lock);
+	task = task_by_serial(q, serial);
+	if (task && task->pid != pid)
+		task_set_pid_locked(task, pid);
+	spin_unlock(&q->tasks.lock);
 }
 
 struct birth {
@@ -191,6 +205,7 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 		return pid;
 	}
 	birth_change(b.ctx, b.serial, BIRTH_EXPECTED, (s32)pid); /* it may die before it says so itself */
+	task_number(b.serial, (s32)pid);
 	if (r->flags & CLONE_PARENT_SETTID)
 		copy_to_user(r->ptid, &pid, 4);
 	if (r->flags & CLONE_PIDFD)

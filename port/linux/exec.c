@@ -136,7 +136,7 @@ static struct file *open_interp(struct quire *q, const char *path, void *cookie)
 
 	if (fd < 0)
 		return ERR_PTR(fd);
-	f = hostfile_open((int)fd, 0, false, false);
+	f = hostfile_open((int)fd, 0, false);
 	host_call(__NR_close, fd);
 	return f;
 }
@@ -210,7 +210,7 @@ static struct file *resolve_program(struct exec_strings *s, int dirfd, char *nam
 		if (n > EI_CLASS && !memcmp(line, ELFMAG, SELFMAG) && line[EI_CLASS] == ELFCLASS32)
 			klog("%s is a 32-bit program: this machine runs x86-64 programs only", name);
 		if (n < 2 || line[0] != '#' || line[1] != '!') {
-			f = n < 0 ? ERR_PTR(n) : n == 0 ? ERR_PTR(-ENOEXEC) : hostfile_open((int)fd, 0, false, false);
+			f = n < 0 ? ERR_PTR(n) : n == 0 ? ERR_PTR(-ENOEXEC) : hostfile_open((int)fd, 0, false);
 			host_call(__NR_close, fd);
 			return f;
 		}

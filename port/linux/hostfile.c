@@ -15,19 +15,28 @@
 #define ST_NOEXEC 8
 #define ANCHOR_REACH (1ull << 40) /* bytes behind the end of a file that a mapping of it may see it grow into */
 
+/* Where byte off of the file is now, and how far; it stays there until anchors_release().  NULL: nowhere. */
+static void *hold_bytes(struct address_space *m, u64 off, bool write, u64 *avail)
+{
+	void *at;
+
+	anchors_hold();
+	install_lock();
+	at = anchor_bytes(m->dev, m->ino, off, write, avail);
+	install_unlock();
+	return at;
+}
+
 static long copy_bytes(struct address_space *m, u64 off, void *buf, size_t len, bool write)
 {
-	u64 avail = 0, left;
-	u8 *at;
+	u64 avail = 0, left = len;
+	u8 *at = hold_bytes(m, off, write, &avail);
 
-	install_lock();
-	at = anchor_bytes(m->dev, m->ino, off, write, &avail);
-	install_unlock();
-	if (!at)
-		return -EIO;
 	len = MIN(len, avail);
-	left = write ? user_copy(at, buf, len) : user_copy(buf, at, len);
-	return (long)(len - left);
+	if (at)
+		left = write ? user_copy(at, buf, len) : user_copy(buf, at, len);
+	anchors_release();
+	return at ? (long)(len - left) : -EIO;
 }
 
 static long hostfile_copy_out(struct address_space *m, u64 off, void *dst, size_t len)
@@ -43,26 +52,26 @@ static long hostfile_copy_in(struct address_space *m, u64 off, const void *src, 
 static int hostfile_sync(struct address_space *m, u64 start, u64 end)
 {
 	u64 avail = 0;
-	void *at;
+	void *at = hold_bytes(m, start & PAGE_MASK, false, &avail);
+	int err = 0;
 
-	install_lock();
-	at = anchor_bytes(m->dev, m->ino, start & PAGE_MASK, false, &avail);
-	install_unlock();
-	if (!at)
-		return 0;
-	return (int)host_call(__NR_msync, at, MIN(PAGE_ALIGN(end) - (start & PAGE_MASK), avail), MS_SYNC);
+	if (at)
+		err = (int)host_call(__NR_msync, at, MIN(PAGE_ALIGN(end) - (start & PAGE_MASK), avail), MS_SYNC);
+	anchors_release();
+	return err;
 }
 
 /* The host's own punch, through the anchor.  (No access, no anchor: EACCES was said before.) */
 static int hostfile_punch_hole(struct address_space *m, u64 start, u64 end)
 {
 	u64 avail = 0;
-	void *at;
+	void *at = hold_bytes(m, start, true, &avail);
+	int err = -EIO;
 
-	install_lock();
-	at = anchor_bytes(m->dev, m->ino, start, true, &avail);
-	install_unlock();
-	return at ? (int)host_call(__NR_madvise, at, MIN(end - start, avail), MADV_REMOVE) : -EIO;
+	if (at)
+		err = (int)host_call(__NR_madvise, at, MIN(end - start, avail), MADV_REMOVE);
+	anchors_release();
+	return err;
 }
 
 static int hostfile_mincore(struct address_space *m, u64 index, u64 n, u8 *vec)
@@ -93,6 +102,27 @@ const struct mapping_ops hostfile_ops = {
 	.mincore = hostfile_mincore,
 	.size = hostfile_size,
 };
+
+/* Pipes, sockets and the like: the host says whether their file system forbids execution, which is asked before whether
+ * they can be mapped at all. */
+static bool noexec_special(int fd)
+{
+	long ret = host_call(__NR_mmap, 0, PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+
+	if (ret < 0)
+		return ret == -EPERM;
+	host_call(__NR_munmap, ret, PAGE_SIZE);
+	return false;
+}
+
+#define F_GET_SEALS_ 1034
+#define SEALS_WRITE 0x18 /* F_SEAL_WRITE | F_SEAL_FUTURE_WRITE */
+static bool sealed_against_writing(int fd)
+{
+	long seals = host_call(__NR_fcntl, fd, F_GET_SEALS_);
+
+	return seals > 0 && (seals & SEALS_WRITE);
+}
 
 static u32 mode_of(int fd, long flags)
 {
@@ -147,20 +177,13 @@ long hostfile_stat(int fd, struct hostfile_info *info)
 	return 0;
 }
 
-/* 0 or errno.  *mode loses FMODE_WRITE when the file is sealed against shared writing and the mapping does not ask for it. */
-static long make_anchor(int fd, const struct hostfile_info *info, u64 end, bool shared, bool write, u32 *mode)
+/* 0 or errno.  What is sealed against writing cannot be mapped for it, not even for a moment. */
+static long make_anchor(int fd, const struct hostfile_info *info, u64 end, bool shared, u32 mode)
 {
-	bool writable = shared && (*mode & FMODE_WRITE);
-	long ret = anchor_create(fd, info->dev, info->ino, end, writable);
-
-	if (ret == -EPERM && writable && !write) {
-		*mode &= ~FMODE_WRITE;
-		ret = anchor_create(fd, info->dev, info->ino, end, false);
-	}
-	return ret;
+	return anchor_create(fd, info->dev, info->ino, end, shared && (mode & FMODE_WRITE) && !(mode & FMODE_SEAL_WRITE));
 }
 
-struct file *hostfile_open(int fd, u64 map_end, bool shared, bool write)
+struct file *hostfile_open(int fd, u64 map_end, bool shared)
 {
 	struct quire *q = kthread()->ctx->q;
 	struct hostfile_info info;
@@ -176,11 +199,15 @@ struct file *hostfile_open(int fd, u64 map_end, bool shared, bool write)
 	if (!ret && (flags & O_PATH))
 		ret = -EBADF;
 	mode = mode_of(fd, flags) | (info.regular ? 0 : FMODE_NOMMAP);
+	if (!ret && !info.regular && noexec_special(fd))
+		mode |= FMODE_NOEXEC;
+	if (!ret && info.regular && shared && (mode & FMODE_WRITE) && sealed_against_writing(fd))
+		mode |= FMODE_SEAL_WRITE;
 	/* What cannot be mapped is refused by the core, in Linux's order.  No anchor reaches absurdly far behind the end. */
 	if (map_end > info.size && map_end - info.size > ANCHOR_REACH)
 		map_end = info.size;
 	if (!ret && info.regular && (mode & FMODE_READ))
-		ret = make_anchor(fd, &info, MAX(map_end, info.size), shared, write, &mode);
+		ret = make_anchor(fd, &info, MAX(map_end, info.size), shared, mode);
 	if (ret)
 		return ERR_PTR(ret);
 	patch_note_file(info.dev, info.ino, info.size, info.mtime_sec, info.mtime_nsec);

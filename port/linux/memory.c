@@ -169,11 +169,24 @@ static long mmap_zero(u64 addr, u64 len, u64 prot, u64 flags)
 	return sys_mmap(kproc.task, addr, len, prot, (flags & ~(u64)MAP_TYPE) | type | MAP_ANONYMOUS, NULL, 0);
 }
 
+static long mmap_regular(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
+{
+	bool shared = (flags & MAP_TYPE) == MAP_SHARED || (flags & MAP_TYPE) == MAP_SHARED_VALIDATE;
+	struct file *f;
+	long ret;
+
+	anchors_hold(); /* another thread's munmap must not take the anchor away before it is used */
+	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared);
+	ret = IS_ERR(f) ? PTR_ERR(f) : sys_mmap(kproc.task, addr, len, prot, flags, f, off);
+	if (!IS_ERR(f))
+		file_put(f);
+	anchors_release();
+	return ret;
+}
+
 static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 {
-	bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
 	struct hostfile_info info;
-	struct file *f;
 	long ret = hostfile_stat(fd, &info);
 
 	if (ret)
@@ -182,12 +195,7 @@ static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 		return mmap_zero(addr, len, prot, flags);
 	if (info.chardev)
 		return mmap_device(addr, len, prot, flags, fd, off);
-	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared, prot & PROT_WRITE);
-	if (IS_ERR(f))
-		return PTR_ERR(f);
-	ret = sys_mmap(kproc.task, addr, len, prot, flags, f, off);
-	file_put(f);
-	return ret;
+	return mmap_regular(addr, len, prot, flags, fd, off);
 }
 
 long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off)

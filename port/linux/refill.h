@@ -35,5 +35,10 @@ void *anchor_bytes(u64 dev, u64 ino, u64 off, bool write, u64 *avail);
 long anchor_attach(int shmid, u64 dev, u64 ino, u64 size, bool writable);
 /* exec, shmdt: when there are many, forget those that the new address space does not map. */
 void anchors_trim(void);
+/* Between these, under no lock, no anchor goes: one that is being made has no mapping yet, and another thread may unmap the
+ * one whose bytes are copied. */
+void anchors_hold(void);
+void anchors_release(void);
+void anchors_forget_holders(void); /* the child of a fork: the parent's other threads are not here */
 bool anchors_counted(void); /* some anchors must not outlive their last mapping */
 #endif

@@ -80,11 +80,12 @@ long guest_shmat(int id, u64 addr, u64 flags)
 	ret = segment_stat(id, &seg);
 	if (ret)
 		return ret;
+	anchors_hold();
 	f = segment_file(id, &seg);
-	if (IS_ERR(f))
-		return PTR_ERR(f);
-	ret = sys_mmap(kproc.task, addr, seg.size, prot, how, f, 0);
-	file_put(f);
+	ret = IS_ERR(f) ? PTR_ERR(f) : sys_mmap(kproc.task, addr, seg.size, prot, how, f, 0);
+	if (!IS_ERR(f))
+		file_put(f);
+	anchors_release();
 	return ret == -EEXIST ? -EINVAL : ret;
 }
 
@@ -120,39 +121,45 @@ long guest_shmctl(struct trap *t, const u64 a[6])
 	return ret;
 }
 
-/* The attached segment that begins at addr: its length and identifier. */
-static bool find_segment(u64 addr, u64 *len, u64 *id)
+/*
+ * The next piece, at or after *from, of a segment whose first byte would lie at addr: mprotect and munmap may have split
+ * it or taken its beginning away (ksys_shmdt() in Linux).  *id is ~0 for the first one found, which decides.
+ */
+static bool next_fragment(u64 addr, u64 *from, u64 *len, u64 *id)
 {
 	struct mm_struct *mm = kproc.mm;
 	struct vm_area_struct *vma;
-	bool found;
 
 	spin_lock(&mm->lock);
-	vma = vma_lookup(mm, addr);
-	found = vma && vma_start(vma) == addr && vma->vm_file && vma->vm_pgoff == 0 &&
-		vma->vm_file->mapping->dev == SHM_DEV && vma->vm_file->mapping->ops == &hostfile_ops;
-	if (found) {
+	for (vma = find_vma(mm, *from); vma; vma = vma_next(mm, vma)) {
+		const struct address_space *m = vma->vm_file ? vma->vm_file->mapping : NULL;
+
+		if (m && (vma->vm_file->mode & FMODE_NOMULTI) && m->ops == &hostfile_ops && (*id == ~0ull || m->ino == *id) &&
+		    vma_start(vma) >= addr && vma_start(vma) - addr == vma->vm_pgoff << PAGE_SHIFT)
+			break;
+	}
+	if (vma) {
 		*id = vma->vm_file->mapping->ino;
-		/* mprotect may have split it: everything that goes on in the same segment belongs to it. */
-		*len = 0;
-		while (vma && vma->vm_file && vma->vm_file->mapping->ino == *id && vma_start(vma) == addr + *len &&
-		       vma->vm_pgoff << PAGE_SHIFT == *len) {
-			*len = vma_end(vma) - addr;
-			vma = vma_next(mm, vma);
-		}
+		*from = vma_start(vma);
+		*len = vma_end(vma) - vma_start(vma);
 	}
 	spin_unlock(&mm->lock);
-	return found;
+	return vma;
 }
 
 long guest_shmdt(u64 addr)
 {
-	u64 len, id;
-	long ret;
+	u64 from = addr, len, id = ~0ull;
+	long ret = -EINVAL;
 
-	if ((addr & (SHMLBA - 1)) || !find_segment(addr, &len, &id))
+	if (addr & (SHMLBA - 1))
 		return -EINVAL;
-	ret = sys_munmap(kproc.task, addr, len);
+	while (next_fragment(addr, &from, &len, &id)) {
+		ret = sys_munmap(kproc.task, from, len);
+		if (ret)
+			return ret;
+		from += len;
+	}
 	if (!ret)
 		anchors_trim();
 	return ret;
