@@ -228,6 +228,14 @@ static bool dup_piece(struct dup *d)
 	return done;
 }
 
+static bool has_entries(struct mm_struct *mm, const struct vm_area_struct *vma)
+{
+	struct pt_iter it;
+
+	pt_iter_init(&it, mm->q, mm->pgd, vma_start(vma), vma_end(vma));
+	return pt_iter_next(&it);
+}
+
 /*
  * Shared file pages and the zero page come back by faults, as on Linux (vma_needs_copy).  But a hosted port's fork
  * carries the translations over and needs an entry behind each of them, so that rmap finds it; and a fault costs far
@@ -236,6 +244,11 @@ static bool dup_piece(struct dup *d)
  */
 static bool needs_copy(struct mm_struct *dst, const struct vm_area_struct *vma)
 {
+	if (!vma->anon && !(vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_MAYBE_GUARD)) && vma_is_anonymous(vma)) {
+		if (has_entries(vma->vm_mm, vma)) /* zero pages */
+			port_tlb_flush_range(dst, vma_start(vma), vma_end(vma));
+		return false;
+	}
 	if (vma->vm_flags & VM_WIPEONFORK) {
 		port_tlb_flush_range(dst, vma_start(vma), vma_end(vma));
 		return false;

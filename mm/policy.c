@@ -7,17 +7,35 @@
  */
 #include <mm/vma.h>
 
-/* Linux's queue_pages_range(): holes are errors unless the default policy comes back, but something must be there. */
-static bool range_may_be_bound(struct mm_struct *mm, u64 start, u64 end, bool holes)
+static bool has_page(struct mm_struct *mm, u64 start, u64 end)
 {
-	struct vm_area_struct *vma = find_vma(mm, start);
-	u64 at = start;
+	struct pt_iter it;
+	bool found = false;
 
-	if (!vma || vma_start(vma) >= end)
-		return false;
-	for (; !holes && vma && at < end && vma_start(vma) <= at; vma = vma_next(mm, vma))
-		at = vma_end(vma);
-	return holes || at >= end;
+	pt_iter_init(&it, mm->q, mm->pgd, start, end);
+	while (!found && pt_iter_next(&it))
+		found = pte_present(pte_read(it.slot)) && !pte_special(pte_read(it.slot));
+	return found;
+}
+
+/*
+ * Linux's queue_pages_range(): holes are errors unless the default policy comes back, but something must be there.
+ * empty: with MPOL_MF_STRICT no page may be where it is.
+ */
+static int check_range(struct mm_struct *mm, u64 start, u64 end, bool holes, bool empty)
+{
+	struct vm_area_struct *vma = find_vma(mm, start), *next;
+
+	if (!vma || vma_start(vma) >= end || (!holes && vma_start(vma) > start))
+		return -EFAULT;
+	for (; vma && vma_start(vma) < end; vma = next) {
+		next = vma_next(mm, vma);
+		if (!holes && vma_end(vma) < end && (!next || vma_start(next) > vma_end(vma)))
+			return -EFAULT;
+		if (empty && has_page(mm, MAX(start, vma_start(vma)), MIN(end, vma_end(vma))))
+			return -EIO;
+	}
+	return 0;
 }
 
 /* The first VMA at or after *at gets the policy as far as end.  0, or -ENOMEM. */
@@ -32,15 +50,14 @@ static int bind_one(struct mm_struct *mm, struct vm_area_struct *vma, u64 start,
 	return err ? err : IS_ERR(vma_modify_flags(mm, vma, start, end, newflags)) ? -ENOMEM : 0;
 }
 
-long do_mbind(struct mm_struct *mm, u64 start, u64 len, u32 policy)
+long do_mbind(struct mm_struct *mm, u64 start, u64 len, u32 policy, bool empty)
 {
 	u64 end = start + PAGE_ALIGN(len), bits = (u64)policy << VM_POLICY_SHIFT, at = start;
 	struct vm_area_struct *vma;
-	long err = 0;
+	long err;
 
 	mmap_write_begin(mm);
-	if (!range_may_be_bound(mm, start, end, !policy))
-		err = -EFAULT;
+	err = check_range(mm, start, end, !policy, empty);
 	while (!err && (vma = find_vma(mm, at)) && vma_start(vma) < end) {
 		u64 stop = MIN(vma_end(vma), end);
 

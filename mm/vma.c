@@ -261,9 +261,25 @@ struct vma_proto vma_proto_of(const struct vm_area_struct *vma, u64 start, u64 e
 	};
 }
 
+/*
+ * A port that has tokens only makes a new file for every call; the same mapping with the same rights is the same.  But each
+ * attachment of a System V segment is a file of its own on Linux too.
+ */
+static bool same_file(const struct file *a, const struct file *b)
+{
+	return a == b || (a && b && a->mapping == b->mapping && a->mode == b->mode && (a->mapping->flags & AS_TOKEN) &&
+			  !(a->mode & FMODE_NOMULTI));
+}
+
+/* May it vanish into another?  Linux's can_merge_remove_vma(): not what is told of its end (attachments are counted). */
+static bool can_merge_remove(const struct vm_area_struct *vma)
+{
+	return !vma->vm_file || !(vma->vm_file->mode & FMODE_NOMULTI);
+}
+
 static bool same_kind(const struct vm_area_struct *vma, const struct vma_proto *p)
 {
-	return !((vma->vm_flags ^ p->vm_flags) & ~VM_STICKY) && vma->vm_file == p->file && vma->name == p->name &&
+	return !((vma->vm_flags ^ p->vm_flags) & ~VM_STICKY) && same_file(vma->vm_file, p->file) && vma->name == p->name &&
 	       !(p->vm_flags & VM_SPECIAL);
 }
 
@@ -334,7 +350,7 @@ struct vm_area_struct *vma_merge_new(struct mm_struct *mm, const struct vma_prot
 	struct vm_area_struct *prev = p->start ? vma_lookup(mm, p->start - 1) : NULL;
 	struct vm_area_struct *next = vma_lookup(mm, p->end);
 	bool left = can_merge_left(prev, p);
-	bool right = can_merge_right(next, p) && (!left || neighbours_compatible(prev, next));
+	bool right = can_merge_right(next, p) && (!left || (neighbours_compatible(prev, next) && can_merge_remove(next)));
 	u64 end = right ? vma_end(next) : p->end;
 
 	if (left) {
@@ -395,10 +411,12 @@ static struct vm_area_struct *merge_existing(struct mm_struct *mm, struct vm_are
 	struct vm_area_struct *prev = start == vma_start(vma) ? vma_prev(mm, vma) : NULL;
 	struct vm_area_struct *next = end == vma_end(vma) ? vma_next(mm, vma) : NULL;
 	bool left = can_merge_left(prev, &p);
-	bool right = can_merge_right(next, &p) && (!left || neighbours_compatible(prev, next));
+	bool right = can_merge_right(next, &p) && (!left || (neighbours_compatible(prev, next) && can_merge_remove(next)));
 	u64 limit;
 
 	if (!left && !right)
+		return NULL;
+	if (start == vma_start(vma) && end == vma_end(vma) && !can_merge_remove(vma))
 		return NULL;
 	if (!left) {
 		vma_give_up(mm, vma, next, start, end);
@@ -437,7 +455,7 @@ struct vm_area_struct *vma_modify_flags(struct mm_struct *mm, struct vm_area_str
 /* Linux's anon_vma_compatible(): could these be one VMA but for their access flags? */
 static bool could_share_anon(const struct vm_area_struct *a, const struct vm_area_struct *b)
 {
-	return a && b && vma_end(a) == vma_start(b) && a->vm_file == b->vm_file &&
+	return a && b && vma_end(a) == vma_start(b) && same_file(a->vm_file, b->vm_file) &&
 	       !((a->vm_flags ^ b->vm_flags) & ~(VM_ACCESS_FLAGS | VM_STICKY)) &&
 	       a->vm_pgoff + vma_pages(a) == b->vm_pgoff;
 }

@@ -181,7 +181,8 @@ long do_brk(struct mm_struct *mm, u64 brk);                 /* returns the new (
 long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot);          /* mm/mprotect.c */
 long do_mremap(struct mm_struct *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr); /* mm/mremap.c */
 long do_madvise(struct mm_struct *mm, u64 addr, u64 len, int advice);         /* mm/madvise.c */
-long do_mbind(struct mm_struct *mm, u64 start, u64 len, u32 policy);             /* mm/policy.c; 7 bits, 0 = default */
+/* mm/policy.c; 7 bits, 0 = default; empty: -EIO if a page is there */
+long do_mbind(struct mm_struct *mm, u64 start, u64 len, u32 policy, bool empty);
 long vma_policy(struct mm_struct *mm, u64 addr);                                 /* mm/policy.c; or -EFAULT */
 long do_mlock(struct mm_struct *mm, u64 addr, u64 len, int flags);            /* mm/mlock.c; MLOCK_ONFAULT */
 long do_munlock(struct mm_struct *mm, u64 addr, u64 len);

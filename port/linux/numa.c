@@ -10,6 +10,7 @@
 #define MPOL_DEFAULT_ 0u
 #define MPOL_PREFERRED_ 1u
 #define MPOL_LOCAL_ 4u
+#define MPOL_MF_STRICT_ 1u
 #define MPOL_F_NODE_ 1u
 #define MPOL_F_ADDR_ 2u
 #define MPOL_F_MEMS_ALLOWED_ 4u
@@ -76,12 +77,28 @@ long guest_mbind(const u64 a[6])
 		ret = read_nodes(a[3], a[4], &nodes);
 	if (ret || !len)
 		return ret;
-	return do_mbind(kproc.mm, a[0], len, encode_policy(a[2], nodes));
+	/* MPOL_MF_STRICT: every page is on node 0; is that where it belongs? */
+	return do_mbind(kproc.mm, a[0], len, encode_policy(a[2], nodes), (a[5] & 3) == MPOL_MF_STRICT_ && a[2] && !(nodes & 1));
 }
 
 long guest_set_mempolicy(const u64 a[6])
 {
 	return check_policy(a[0], a[1], a[2]);
+}
+
+/* Is a page there that the hardware would read?  Then nobody asks for rights (Linux's get_user_pages_fast()). */
+static bool is_mapped(u64 addr)
+{
+	struct mm_struct *mm = kproc.mm;
+	pte_t *slot, p;
+
+	if (addr >= GUEST_END)
+		return false;
+	spin_lock(&mm->lock);
+	slot = pte_lookup(mm, addr);
+	p = slot ? pte_read(slot) : __pte(0);
+	spin_unlock(&mm->lock);
+	return pte_present(p) && pte_user(p) && !pte_special(p);
 }
 
 long guest_get_mempolicy(const u64 a[6])
@@ -104,7 +121,7 @@ long guest_get_mempolicy(const u64 a[6])
 	/* Whose node is asked: the page's, which is brought in for that; a task that interleaves there is none. */
 	if ((a[4] & 3) == MPOL_F_NODE_)
 		return -EINVAL;
-	if ((a[4] & MPOL_F_NODE_) && access_process_vm(kproc.mm, a[3], &byte, 1, false) != 1)
+	if ((a[4] & MPOL_F_NODE_) && access_process_vm_flags(kproc.mm, a[3], &byte, 1, false, is_mapped(a[3]) ? ACCESS_FORCE : 0) != 1)
 		return -EFAULT;
 	if (!(a[4] & MPOL_F_NODE_))
 		mode = (s32)((policy & 7) | (policy & 0x38) << 10);
