@@ -18,8 +18,8 @@ bool owner_word_try(u32 *word, u32 me)
 	return __atomic_compare_exchange_n(word, &expected, me, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-/* Sleeps until the word changes or it is time to look at its owner. */
-static void wait_for_owner(u32 *word, u32 seen)
+/* Sleeps until the word changes or it is time to look at its owner.  `polls`: how often in a row it was the same one. */
+static void wait_for_owner(u32 *word, u32 seen, unsigned polls)
 {
 	struct ctx *owner;
 
@@ -37,12 +37,14 @@ static void wait_for_owner(u32 *word, u32 seen)
 	owner = port_ctx_by_id(owner_of(seen));
 	if (owner && !port_ctx_alive(owner))
 		ctx_recover(owner);
+	else if (owner && polls >= OWNER_SLOW_POLLS)
+		port_owner_slow(owner);
 }
 
 void owner_word_lock(u32 *word, u32 me)
 {
-	u32 mine = me;
-	unsigned polls;
+	u32 mine = me, last = 0;
+	unsigned polls, same = 0;
 
 	for (;;) {
 		u32 seen = 0;
@@ -56,7 +58,9 @@ void owner_word_lock(u32 *word, u32 me)
 		if (!seen)
 			continue;
 		mine = me | SPIN_WAITERS;
-		wait_for_owner(word, seen);
+		same = owner_of(seen) == last ? same + 1 : 0;
+		last = owner_of(seen);
+		wait_for_owner(word, seen, same);
 	}
 }
 

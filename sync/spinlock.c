@@ -130,6 +130,8 @@ void spin_help(struct spinlock *l)
 
 	if (owner && !port_ctx_alive(owner))
 		ctx_recover(owner);
+	else if (owner)
+		port_owner_slow(owner);
 }
 
 /* CPU slots are never waited for, so they have nobody to wake and a plain store frees them. */

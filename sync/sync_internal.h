@@ -11,6 +11,8 @@
 #define SPIN_POLLS 400
 /* A sleeper looks this often whether the owner still lives, should the host's own wake-up be late. */
 #define OWNER_POLL_NS 500000ull
+/* After so many looks in a row the owner may be stopped: no transaction takes that long. */
+#define OWNER_SLOW_POLLS 4
 
 /* sync/owner.c: owner words shared by spin locks and mutexes. */
 bool owner_word_try(u32 *word, u32 me);

@@ -27,6 +27,9 @@ u64 port_caps(const struct quire *q);
 struct ctx *port_ctx(void);
 /* Is that context still alive?  False only if it certainly died. */
 bool port_ctx_alive(const struct ctx *c);
+/* A waiter's complaint: that living context has held a lock for milliseconds.  It may have been stopped by somebody outside; the port
+ * sees to it that it goes on.  In any state, cheap. */
+void port_owner_slow(struct ctx *owner);
 /* The context with that id; NULL if there never was one.  Used to look at the owner of a lock. */
 struct ctx *port_ctx_by_id(u32 id);
 /* Test aid: should a long transaction commit now although its log has room?  (See txn_should_break.) */

@@ -89,6 +89,8 @@ struct machine_shared {
 	u32 log_seq;              /* lines ever logged: followers look again */
 	u32 first_ctx;            /* the first program's context, made by the supervisor */
 	s32 start_error;          /* why the first program could not be started (errno) */
+	u32 slow_bell;            /* futex: somebody was added to slow_owners; atomically */
+	u64 slow_owners[MAX_CTX / 64]; /* bit set of context ids that others have long waited for; atomically */
 	char panic_text[256];
 	u64 seed_state;           /* pool_lock */
 	u64 stat_revocations, stat_revoke_signals, stat_recoveries; /* atomically, as all stat_* */

@@ -31,6 +31,17 @@ bool port_ctx_alive(const struct ctx *c)
 	return c && !(__atomic_load_n(&c->life, __ATOMIC_ACQUIRE) & FUTEX_OWNER_DIED);
 }
 
+void port_owner_slow(struct ctx *owner)
+{
+	struct machine_shared *m = shared_area();
+	u64 bit = BIT(owner->id % 64);
+
+	if (__atomic_fetch_or(&m->slow_owners[owner->id / 64], bit, __ATOMIC_SEQ_CST) & bit)
+		return;
+	__atomic_add_fetch(&m->slow_bell, 1, __ATOMIC_SEQ_CST);
+	port_wake(&m->slow_bell, 1);
+}
+
 bool port_break_hint(struct ctx *c)
 {
 	return false;

@@ -24,6 +24,11 @@ int watchdog_start(const struct kernel_exports *k);
 /* SIGKILL to every live guest process, until none is left or `ms` have passed.  Number left. */
 unsigned kill_all_guests(const struct kernel_exports *k, unsigned ms);
 
+/* sup_rescue.c: a thread that sees to owners of locks which are stopped.  Children are reaped under its lock only. */
+int rescue_start(void);
+void rescue_lock(void);
+void rescue_unlock(void);
+
 /* sup_stats.c */
 void stats_print(bool json);
 #endif

@@ -246,8 +246,9 @@ static void reap_zombies(struct sup *s)
 	int status;
 	pid_t pid;
 
+	rescue_lock();
 	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
-		if (pid != s->first)
+		if (pid != s->first || (WIFSTOPPED(status) && status >> 16))
 			continue;
 		if (WIFSTOPPED(status)) {
 			if (WSTOPSIG(status) != SIGSTOP || isatty(0))
@@ -258,6 +259,7 @@ static void reap_zombies(struct sup *s)
 		s->first_ended = true;
 		say_kept(s);
 	}
+	rescue_unlock();
 }
 
 static bool ends_programs(u32 sig)
@@ -540,7 +542,8 @@ static int run_machine(const struct run_options *o, struct control *control)
 	code = start_first(&s);
 	if (code)
 		return code;
-	if (pthread_create(&bell, NULL, bell_main, &s) || pthread_create(&kswapd, NULL, kswapd_main, &s)) {
+	if (pthread_create(&bell, NULL, bell_main, &s) || pthread_create(&kswapd, NULL, kswapd_main, &s) ||
+	    rescue_start()) {
 		fail("pthread_create");
 		kill(s.first, SIGKILL);
 		return FAILED;

@@ -195,6 +195,12 @@ bool port_ctx_alive(const struct ctx *c)
 	return c && __atomic_load_n(&c->life, __ATOMIC_ACQUIRE) == 1;
 }
 
+/* Nobody stops a simulated CPU. */
+void port_owner_slow(struct ctx *owner)
+{
+	(void)owner;
+}
+
 unsigned port_cpu(void)
 {
 	return port_ctx()->cpu;

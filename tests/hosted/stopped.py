@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""A guest that is stopped from outside at any moment, also inside a transaction of the machine, keeps nobody waiting, and stays stopped.
+
+Environment: QUIRE, QUIRE_SEED, STOPS (default 120; 2000 with QUIRE_LONG=1).  The last line is 'N passed, N failed'.
+"""
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
+PROGRAMS = os.path.join(os.path.dirname(QUIRE), "tests", "programs")
+STOPS = int(os.environ.get("STOPS", "2000" if os.environ.get("QUIRE_LONG") else "120"))
+SEED = int(os.environ.get("QUIRE_SEED", "1"))
+CHILDREN = 3
+PATIENCE = 10.0  # seconds for the others' next step on a loaded host
+
+
+class Failed(Exception):
+    """What a test found wrong."""
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            return f.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "gone"
+
+
+class Machine:
+    def __init__(self):
+        self.process = subprocess.Popen([QUIRE, "run", "--memory", "128M", "--", f"{PROGRAMS}/stop_hammer", str(CHILDREN)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        self.children = [int(p) for p in self.line(20).split()]
+
+    def line(self, seconds):
+        text, end = b"", time.monotonic() + seconds
+        while not text.endswith(b"\n"):
+            if not select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise Failed(f"the machine does not answer within {seconds} s")
+            data = os.read(self.process.stdout.fileno(), 4096)
+            if not data:
+                raise Failed(f"the machine ended with {self.process.wait()}: {self.process.stderr.read()[-500:]}")
+            text += data
+        return text
+
+    def counts(self):
+        self.process.stdin.write(b"\n")
+        return [int(n) for n in self.line(PATIENCE).split()]
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return "hangs"
+        finally:
+            self.process.stdout.close()
+            self.process.stderr.close()
+
+
+def others_advance(machine, victim, before):
+    end = time.monotonic() + PATIENCE
+    while True:
+        now = machine.counts()
+        waiting = [i for i in range(CHILDREN) if i != victim and now[i] < before[i] + 3]
+        if not waiting:
+            return
+        if time.monotonic() > end:
+            raise Failed(f"child {victim} is stopped, {waiting} wait: {before} then {now}")
+        time.sleep(0.002)
+
+
+def stays_stopped(machine, victim, pid):
+    end = time.monotonic() + PATIENCE
+    while state(pid) != "T":
+        if time.monotonic() > end:
+            raise Failed(f"child {victim} is in state {state(pid)}, not stopped")
+        time.sleep(0.001)
+    before = machine.counts()[victim]
+    time.sleep(0.02)
+    if machine.counts()[victim] != before:
+        raise Failed(f"child {victim} goes on though it was stopped")
+    if state(pid) != "T":
+        raise Failed(f"child {victim} is in state {state(pid)}, no longer stopped")
+
+
+def stops(kind):
+    machine = Machine()
+    try:
+        for number in range(STOPS):
+            victim = random.randrange(CHILDREN)
+            pid = machine.children[victim]
+            time.sleep(random.random() * 0.004)
+            os.kill(pid, kind)
+            before = machine.counts()
+            try:
+                others_advance(machine, victim, before)
+                if number % 8 == 0:
+                    stays_stopped(machine, victim, pid)
+            except Failed as error:
+                raise Failed(f"stop {number}: {error}") from error
+            finally:
+                os.kill(pid, signal.SIGCONT)
+    finally:
+        code = machine.close()
+    if code != 0:
+        raise Failed(f"exit code {code}")
+
+
+def main():
+    passed = failed = 0
+    random.seed(SEED)
+    for kind in (signal.SIGSTOP,):
+        try:
+            stops(kind)
+            passed += 1
+        except (Failed, OSError) as error:
+            failed += 1
+            print(f"FAILED {kind.name}: {error} (seed {SEED})", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
