@@ -2,8 +2,8 @@
  * madvise(MADV_COLD) and MADV_PAGEOUT: a program says which pages it will not need soon.
  *
  * COLD makes entries old and folios inactive.  PAGEOUT also unmaps file pages that nobody else maps, puts them where
- * reclaim looks first, and reclaims as many; anonymous pages have nowhere to go without swap, but those that may be thrown
- * away are.  Pages that others map too are left alone, as on Linux: their owners did not say so.
+ * reclaim looks first, and reclaims as many; anonymous pages go to swap (pageout.c), and those that may be thrown away are,
+ * without swap too.  Pages that others map too are left alone, as on Linux: their owners did not say so.
  *
  * The walk commits after ENTRIES_AT_ONCE entries and goes on by address.  Locks: mm->lock, q->lock inside.
  */
@@ -101,10 +101,13 @@ static u64 cold_some(struct cold_walk *w, u64 addr, u64 end)
 void madvise_cold(struct mm_struct *mm, u64 start, u64 end, bool pageout)
 {
 	struct cold_walk w = { .mm = mm, .pageout = pageout };
+	u64 from = start;
 
 	tlb_gather_mmu(&w.tlb, mm);
 	while (start < end)
 		start = cold_some(&w, start, end);
 	if (w.paged_out)
 		reclaim_tail(mm->q, w.paged_out);
+	if (pageout && can_swap(mm->q))
+		pageout_range(mm, from, end);
 }

@@ -204,6 +204,40 @@ static void test_lazily_freed_pages_are_dropped(void **state)
 	end_world(w.q);
 }
 
+/* MADV_PAGEOUT: exactly those pages, young or not, also of large folios; not what others map, or what is locked. */
+static void test_madvise_pageout(void **state)
+{
+	struct world w = { .q = machine_with_swap(&(struct sim_config){ .memory = 32 * MIB, .folio_max_order = 9 }, 32 * MIB), .rnd = 1 };
+	struct proc p = proc_new(w.q, 2048), c;
+	struct mm_struct *mm = sim_process_mm(p.p);
+	s64 resident;
+
+	for (u32 i = 0; i < 1500; i++) {
+		w.last_tag += w.last_tag % 64 == 2; /* no incompressible ones here */
+		write_page(&w, &p, i);
+	}
+	resident = mm->rss[MM_ANONPAGES];
+	assert_int_equal(sys_madvise(p.p->task, p.base + 100 * PAGE_SIZE, 700 * PAGE_SIZE, MADV_PAGEOUT), 0);
+	assert_int_equal(mm->rss[MM_SWAPENTS], 700);
+	assert_int_equal(mm->rss[MM_ANONPAGES], resident - 700);
+	check_machine(w.q);
+	assert_int_equal(do_mlock(mm, p.base, 32 * PAGE_SIZE, 0), 0);
+	assert_int_equal(sys_madvise(p.p->task, p.base, 32 * PAGE_SIZE, MADV_PAGEOUT), -EINVAL);
+	assert_int_equal(do_munlock(mm, p.base, 32 * PAGE_SIZE), 0);
+	assert_true(proc_fork(&w, &p, &c));
+	assert_int_equal(sys_madvise(c.p->task, c.base, 32 * PAGE_SIZE, MADV_PAGEOUT), 0);
+	assert_int_equal(mm->rss[MM_SWAPENTS], 700);
+	assert_int_equal(sys_madvise(p.p->task, p.base, 2048 * PAGE_SIZE, MADV_COLD), 0);
+	for (u32 i = 0; i < 1500; i++) {
+		check_page(&w, &p, i);
+		check_page(&w, &c, i);
+	}
+	check_machine(w.q);
+	proc_exit(&c);
+	proc_exit(&p);
+	end_world(w.q);
+}
+
 /* Background reclaim stops above the high watermark. */
 static void test_kswapd_balances(void **state)
 {
@@ -275,7 +309,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_page_is_noticed), cmocka_unit_test(test_swapoff_brings_everything_back),
 		cmocka_unit_test(test_higher_priority_first), cmocka_unit_test(test_locked_pages_stay),
 		cmocka_unit_test(test_lazily_freed_pages_are_dropped), cmocka_unit_test(test_four_times_memory),
-		cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
+		cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
 		cmocka_unit_test(test_model_with_failures), cmocka_unit_test(test_failure_sweep),
 	};
 

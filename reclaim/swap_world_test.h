@@ -271,7 +271,10 @@ TEST_HELPER void one_step(struct world *w, struct proc *procs)
 		inject(w, true);
 		break;
 	case 3:
-		try_to_free_pages(w->q, GFP_KERNEL, 0);
+		if (page & 1)
+			try_to_free_pages(w->q, GFP_KERNEL, 0);
+		else
+			sys_madvise(p->p->task, p->base + (u64)page * PAGE_SIZE, (u64)n * PAGE_SIZE, MADV_PAGEOUT);
 		break;
 	case 4:
 		for (u32 i = 0; i < n; i++)

@@ -128,8 +128,8 @@ static u32 cache_refs(const struct folio *folio)
 	return (folio->f.flags & FF_SWAPCACHE) != 0;
 }
 
-/* Under q->lock (which the walk may let go and take again).  Unmaps a page and takes it into the batch, or says why not. */
-static void take_page(struct swapout *b, struct folio *folio)
+/* Under q->lock (which the walk may let go and take again).  Unmaps a held page and takes it into the batch, or says why not. */
+static void take_held(struct swapout *b, struct folio *folio)
 {
 	static const enum keep_reason why_kept[] = {
 		[UNMAP_REFERENCED] = KEEP_REFERENCED, [UNMAP_BUSY] = KEEP_BUSY, [UNMAP_LOCKED] = KEEP_LOCKED,
@@ -138,11 +138,6 @@ static void take_page(struct swapout *b, struct folio *folio)
 	struct quire *q = b->q;
 	enum rmap_result r;
 
-	/* A reference beyond the entries': I/O, get_user_pages, another reclaimer, a migration. */
-	if (folio->f.refcount != folio->f.mapcount + cache_refs(folio) || !hold(q, folio)) {
-		reclaim_keep(b->sc, folio, KEEP_BUSY);
-		return;
-	}
 	b->why = UNMAP_BUSY;
 	r = rmap_walk(q, folio, swap_entry_out, b, RMAP_MAY_CYCLE);
 	if (!folio->f.mapcount) {
@@ -154,6 +149,20 @@ static void take_page(struct swapout *b, struct folio *folio)
 	if (!b->mms_full)
 		reclaim_keep(b->sc, folio, r == RMAP_STOPPED ? why_kept[b->why] : KEEP_BUSY);
 	swapout_release(q, folio);
+}
+
+/* Has the folio references beyond `known` and its entries': I/O, get_user_pages, another reclaimer, a migration? */
+static bool is_busy(const struct folio *folio, u32 known)
+{
+	return folio->f.refcount != folio->f.mapcount + cache_refs(folio) + known;
+}
+
+static void take_page(struct swapout *b, struct folio *folio)
+{
+	if (is_busy(folio, 0) || !hold(b->q, folio))
+		reclaim_keep(b->sc, folio, KEEP_BUSY);
+	else
+		take_held(b, folio);
 }
 
 /* One candidate.  False when there is none left. */
@@ -230,6 +239,24 @@ void shrink_anon(struct scan_control *sc)
 			finish_batch(&b);
 		if (!more || sc->reclaimed >= sc->to_reclaim)
 			break;
+	}
+	finish_batch(&b);
+}
+
+void swapout_held(struct quire *q, struct folio **folio, u32 n)
+{
+	struct scan_control sc = { .q = q, .gfp = GFP_KERNEL, .anon = true };
+	struct swapout b = { .sc = &sc, .q = q };
+
+	for (u32 i = 0; i < n; i++) {
+		spin_lock(&q->lock);
+		if (is_busy(folio[i], 1) || !(folio[i]->f.flags & FF_LRU))
+			swapout_release(q, folio[i]);
+		else
+			take_held(&b, folio[i]);
+		spin_unlock(&q->lock);
+		if (b.n == SWAPOUT_BATCH || b.mms_full)
+			finish_batch(&b);
 	}
 	finish_batch(&b);
 }

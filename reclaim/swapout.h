@@ -19,6 +19,10 @@ struct swapout {
 	enum unmap_result why;              /* why the walk over a folio's entries stopped */
 };
 
+/* ---- swapout.c ---- */
+/* Under no lock: swaps out pages of their own, each held, whatever their age; lets go of them all. */
+void swapout_held(struct quire *q, struct folio **folio, u32 n);
+
 /* ---- swapout_write.c ---- */
 /* Under no lock, when nobody can reach the frames by an address any more: stores and frees what is still unmapped, and lets go of
  * all of b->folio[]. */

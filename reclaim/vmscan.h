@@ -38,6 +38,10 @@ void shrink_lists(struct scan_control *sc);
 void shrink_anon(struct scan_control *sc);
 bool can_swap(struct quire *q);
 
+/* ---- reclaim/pageout.c ---- */
+/* Under no lock: the anonymous pages of [start, end) that nobody else maps go to swap. */
+void pageout_range(struct mm_struct *mm, u64 start, u64 end);
+
 /* ---- reclaim/split.c ---- */
 /* Under q->lock: the folio's pages become folios of their own, next in line for reclaim.  False: it is not possible now.  Pages
  * that nobody maps stand in ctx->parked[]: split_finish() after the commit. */

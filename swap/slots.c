@@ -233,9 +233,11 @@ void swap_area_is_full(struct quire *q, u64 entry)
 	struct swap_area *a = q->swap.areas[swp_type(entry)];
 
 	lockdep_assert_held(&q->lock);
-	if (area_is_open(q, a))
-		q->nr_free_swap_pages -= a->pages - a->used;
+	if (!area_is_open(q, a))
+		return;
+	q->nr_free_swap_pages -= a->pages - a->used;
 	a->full = true;
+	quire_log(q, 4, "No room left on swap-device (%u): %s takes no more pages", a->type, a->name);
 }
 
 static struct swap_slot *slot_in_use(struct quire *q, u64 entry)

@@ -6,9 +6,11 @@ Environment: QUIRE (the program), QUIRE_LONG=1 (minutes instead of seconds, more
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -18,6 +20,7 @@ LONG = bool(os.environ.get("QUIRE_LONG"))
 KILLS = 2000 if LONG else 200
 PATTERN = f"{PROGRAMS}/swap_pattern"
 # Twice: whoever reclaims may be the last to let go of a dead process's memory, a moment after its parent heard of the death.
+SWAPON = "python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).swapon(sys.argv[1].encode(), 0x8009) != 0)'"
 FIGURES = "for i in 0.3 3; do sleep $i; echo figures; grep -h VmSwap /proc/[0-9]*/status; cat /proc/meminfo /proc/vmstat; done"
 
 
@@ -72,15 +75,14 @@ def further_by_the_swap():
     expect(220 <= more - alone <= 260, f"{alone} MB without, {more} MB with 256 MB of swap")
 
 
-def killed_under_pressure():
-    """kill -9 at random moments while everybody swaps: the machine goes on, no wrong byte, no lost frame or slot."""
+def kill_all_the_time(swap, kills_wanted):
     random.seed(SEED)
-    process = subprocess.Popen([QUIRE, "run", "--memory", "64M", "--swap", "1G", "--", "bash", "-c",
-                                f"{PATTERN} 96 0 3 {KILLS} 2>&1; echo code $?; {FIGURES}"],
+    process = subprocess.Popen([QUIRE, "run", "--memory", "64M", *swap, "--", "bash", "-c",
+                                f"{PATTERN} 96 0 3 {kills_wanted} 2>&1; echo code $?; {FIGURES}"],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     expect(line.startswith("parent "), f"it said {line!r}")
-    parent, kills, end = int(line.split()[1]), 0, time.monotonic() + 60 + KILLS
+    parent, kills, end = int(line.split()[1]), 0, time.monotonic() + 60 + kills_wanted
     while process.poll() is None and time.monotonic() < end:
         victims = children(parent)
         if victims:
@@ -101,10 +103,95 @@ def killed_under_pressure():
     f = no_slot_is_lost(out)
     used = f["MemTotal"] - f["MemFree"] - f["Cached"]
     expect(used < 12 << 10, f"{used} kB are in use at the end (seed {SEED})")
+    expect(f["oom_kill"] == 0, f"somebody was killed for want of memory (seed {SEED})")
     print(f"    {kills} kills, {f['pswpout']} pages out, {f['pswpin']} in; {used} kB in use at the end")
 
 
-TESTS = [four_times_memory, small_folios, further_by_the_swap, killed_under_pressure]
+def killed_under_pressure():
+    """kill -9 at random moments while everybody swaps: the machine goes on, no wrong byte, no lost frame or slot."""
+    kill_all_the_time(["--swap", "1G"], KILLS)
+
+
+def killed_while_files_are_written():
+    """The same with swap files, whose I/O is under way when its owner dies."""
+    with tempfile.TemporaryDirectory(prefix="quire-swap-") as directory:
+        kill_all_the_time(["--swap", f"{directory}/a:400M,pri=5", "--swap", f"{directory}/b:400M,pri=5"], KILLS // 2)
+
+
+def files():
+    """A pattern over three times the memory in a swap file; and why a file is refused."""
+    with tempfile.TemporaryDirectory(prefix="quire-swap-") as directory:
+        name = f"{directory}/swap"
+        code, out, errors = run("--memory", "32M", "--swap", f"{name}:256M,pri=3", "--", "bash", "-c",
+                                f"{PATTERN} 96 4; echo code $?; cat /proc/swaps; {FIGURES}", timeout=120)
+        expect(code == 0 and "code 0" in out, f"{code}: {out[:500]} {errors[-500:]}")
+        expect("in the end: 0 wrong, 0 children failed" in out, out[:500])
+        expect(re.search(rf"^{re.escape(name)}\s+file\s+262140\s+\d+\s+3$", out, re.M), out[:800])
+        f = figures(out.rpartition("figures\n")[2])
+        expect(f["pswpout"] > 20000 and f["swap_ra"] > 1000, f"{f['pswpout']} pages out, {f['swap_ra']} read ahead")
+        code, _, errors = run("--swap", f"{name}:128M", "--", "true")
+        expect(code == 0, f"a swap file is not taken a second time: {errors}")
+        with open(f"{directory}/text", "w", encoding="ascii") as other:
+            other.write("my letters\n")
+        for value, words in ((f"{directory}/text:64M", "is no swap file"), (f"{directory}/none/x:64M", "No such file"),
+                             (f"{directory}:64M", "Is a directory"), ("/dev/full:64M", "not a regular file"),
+                             (f"{directory}/big:64G", "no room")):
+            if words == "no room" and shutil.disk_usage(directory).free > 64 << 30:
+                continue
+            code, out, errors = run("--swap", value, "--", "echo", "started")
+            expect(code == 125 and words in errors and "started" not in out, f"--swap {value}: {code} {out} {errors}")
+        expect(open(f"{directory}/text", encoding="ascii").read() == "my letters\n", "a file was overwritten")
+        expect(not os.path.exists(f"{directory}/big"), "what could not be made was left behind")
+
+
+INSIDE = """
+cd $0 && fallocate -l 64M a && chmod 600 a && mkswap a >/dev/null && swapon -p 7 a || exit 1
+swapon a 2>&1 | grep -o busy
+cp a b && chmod 644 a && echo not a swap file >c
+swapon c 2>/dev/null && echo wrong
+swapon --show=NAME,SIZE,PRIO --noheadings
+$1 64 2 2>/dev/null
+swapoff a && swapoff a 2>/dev/null && echo wrong
+cat /proc/swaps
+"""
+
+
+def switched_on_inside():
+    """mkswap, swapon and swapoff by programs of the machine."""
+    if os.geteuid() or not all(shutil.which(name) for name in ("mkswap", "swapon", "swapoff")):
+        print("skipped: swapon(8) inside a machine needs root and util-linux")
+        return
+    with tempfile.TemporaryDirectory(prefix="quire-swap-") as directory:
+        code, out, errors = run("--memory", "48M", "--", "bash", "-c", INSIDE, directory, PATTERN, timeout=120)
+        expect(code == 0 and "wrong\n" not in out.replace("0 wrong", ""), f"{code}: {out} {errors[-500:]}")
+        expect(re.search(rf"busy\n{directory}/a +64M +7\n", out), out)
+        expect("in the end: 0 wrong, 0 children failed" in out, out)
+        expect(out.endswith("Priority\n"), f"areas are left: {out}")
+
+
+def no_room_on_the_host():
+    """A file system that is full: what a swap file will not take, the others do."""
+    with tempfile.TemporaryDirectory(prefix="quire-swap-") as directory:
+        if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20M", "none", directory], check=False).returncode:
+            print("skipped: a file system of 20 MiB needs root")
+            return
+        try:
+            # A file with holes: mkswap warns, and swapon(8) would refuse it, but the call takes it.
+            script = (f"truncate -s 64M {directory}/a; mkswap {directory}/a >/dev/null 2>&1; {SWAPON} {directory}/a || exit 1; "
+                      f"{PATTERN} 96 2; echo code $?; cat /proc/swaps; {FIGURES}")
+            code, out, errors = run("--memory", "48M", "--swap", "256M", "--log", f"{directory}.log", "--", "bash", "-c", script, timeout=120)
+            expect(code == 0 and "code 0" in out, f"{code}: {out[:500]} {errors[-500:]}")
+            expect("in the end: 0 wrong, 0 children failed" in out, out[:500])
+            expect(re.search(r"/a +file\s+65532\s+\d+\s+9$", out, re.M), out[:500])
+            with open(f"{directory}.log", encoding="utf-8") as log:
+                expect("No room left on swap-device" in log.read(), "the file system was never full")
+            os.unlink(f"{directory}.log")
+        finally:
+            subprocess.run(["umount", directory], check=True)
+
+
+TESTS = [four_times_memory, small_folios, further_by_the_swap, files, switched_on_inside, no_room_on_the_host, killed_under_pressure,
+         killed_while_files_are_written]
 
 
 def main():
