@@ -3,7 +3,7 @@
  *
  * The program prints the same natively and as a guest of a machine: no absolute addresses, times or process numbers.
  * What a step does depends on the seed, the worker and the step's number only, never on earlier results; so any subset
- * of a stream is a stream, and a driver can cut a failing one down (callgen.py).
+ * of a stream is a stream, and a driver can cut a failing one down (tests/hosted/callgen.py).
  *
  * Addresses in steps are *tokens*: the window lies at the same place everywhere and stands for itself, the heap is
  * named by HEAP_TOKEN + offset and found at run time.

@@ -301,6 +301,15 @@ static void do_file(const struct step *s)
 }
 
 /* ---- other processes' memory, policies ---- */
+/* What a copy between overlapping ranges leaves depends on how it is cut into pieces: may the local side lie here? */
+static bool apart(u64 a, u64 len, const struct iovec remote[2])
+{
+	for (u32 i = 0; i < 2; i++)
+		if ((u64)remote[i].iov_base < a + len && a < (u64)remote[i].iov_base + remote[i].iov_len)
+			return false;
+	return !range_has(a, len, "dmvz"); /* these may be the same memory at another address */
+}
+
 static void do_vm(const struct step *s)
 {
 	bool reading = s->op == OP_VM_READ;
@@ -312,7 +321,7 @@ static void do_vm(const struct step *s)
 	struct iovec remote[2] = {{(void *)real(s->a), s->b / 2}, {(void *)real(s->c), s->b - s->b / 2}};
 	s64 ret;
 
-	if (s->e % 4 == 0) /* the local side lies in the window too */
+	if (s->e % 4 == 0 && apart(me->window + s->e / 4 % WINDOW_PAGES * PAGE, local[1].iov_len, remote))
 		local[1].iov_base = (void *)(me->window + s->e / 4 % WINDOW_PAGES * PAGE);
 	memset(buf, reading ? 0x55 : (int)(s->e & 0xff), s->b);
 	ret = pid ? raw(reading ? SYS_process_vm_readv : SYS_process_vm_writev, (u64)pid, (u64)local, 2, (u64)remote, 2, s->e % 64 == 1) : 0;
