@@ -10,8 +10,10 @@
  * The stream does not depend on results, so that both sides can be run one after the other.  What the kernel may answer
  * freely (an address outside the window) is unmapped at once on both sides.  "Fork" goes on in the child.
  *
- * QUIRE_SEED replays a run; QUIRE_DIFF_OPS sets the length of each stream, QUIRE_DIFF_ROUNDS their number,
- * QUIRE_DIFF_RSS how often the resident size is looked at.
+ * QUIRE_SEED replays a run; QUIRE_DIFF_OPS sets the length of each stream, QUIRE_DIFF_ROUNDS their number (50 000
+ * calls in all, a million with QUIRE_LONG; fewer under sanitizers), QUIRE_DIFF_RSS how often the resident size is looked at.
+ *
+ * tests/callgen does the same with whole processes, files and the simulated MMU, outside of the sanitizers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -772,10 +774,21 @@ static bool host_is_the_oracle(void)
 	return major == 6 && minor == 18;
 }
 
+static u32 default_rounds(void)
+{
+	const char *text = getenv("QUIRE_LONG");
+	bool in_full = text && *text;
+#ifdef __SANITIZE_ADDRESS__
+	return in_full ? 100 : 8;
+#else
+	return in_full ? 1000 : 50;
+#endif
+}
+
 static void test_against_the_host(void **state)
 {
 	u64 seed = sim_seed((u64)getpid() * 1000003u);
-	u32 rounds = env_number("QUIRE_DIFF_ROUNDS", 8), n = env_number("QUIRE_DIFF_OPS", 1000);
+	u32 rounds = env_number("QUIRE_DIFF_ROUNDS", default_rounds()), n = env_number("QUIRE_DIFF_OPS", 1000);
 	bool root = geteuid() == 0;
 
 	rss_every = env_number("QUIRE_DIFF_RSS", 8);
