@@ -75,24 +75,53 @@ void proc_vma_line(struct mm_struct *mm, struct vm_area_struct *vma, struct fmt_
 	fmt_putc(out, '\n');
 }
 
-/* Shows some VMAs from addr on; returns where to go on, ~0 at the end. */
-static u64 show_some(struct mm_struct *mm, u64 addr, struct fmt_buf *out)
+/* Shows at most n VMAs from addr on; returns where to go on, PROC_VMA_END at the end. */
+static u64 show_some(struct mm_struct *mm, u64 addr, unsigned n, struct fmt_buf *out)
 {
 	struct vm_area_struct *vma;
 
 	spin_lock(&mm->lock);
 	vma = find_vma(mm, addr);
-	for (unsigned n = 0; vma && n < VMAS_AT_ONCE; n++) {
+	for (; vma && n; n--) {
 		proc_vma_line(mm, vma, out);
 		addr = vma_end(vma);
 		vma = vma_next(mm, vma);
 	}
 	spin_unlock(&mm->lock);
-	return vma ? addr : ~0ull;
+	return vma ? addr : PROC_VMA_END;
 }
 
 void proc_maps(struct quire *q, struct mm_struct *mm, struct fmt_buf *out)
 {
-	for (u64 addr = 0; addr != ~0ull;)
-		addr = show_some(mm, addr, out);
+	for (u64 addr = 0; addr != PROC_VMA_END;)
+		addr = show_some(mm, addr, VMAS_AT_ONCE, out);
+}
+
+u64 proc_vmas_from(show_vma_fn show, struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out)
+{
+	size_t before = 0, last = 0;
+
+	/* Blocks are much alike: one that would not fit is rarely made in vain. */
+	while (addr != PROC_VMA_END && out->len + last <= PROC_SEQ_PAGE) {
+		u64 next = show(q, mm, addr, out);
+
+		if (before && out->len > PROC_SEQ_PAGE) {
+			out->len = before;
+			break;
+		}
+		last = out->len - before;
+		before = out->len;
+		addr = next;
+	}
+	return addr;
+}
+
+static u64 show_one(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out)
+{
+	return show_some(mm, addr, 1, out);
+}
+
+u64 proc_maps_from(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out)
+{
+	return proc_vmas_from(show_one, q, mm, addr, out);
 }

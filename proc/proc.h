@@ -22,11 +22,20 @@ void proc_swaps(struct quire *q, struct fmt_buf *out);
 /* load: the three averages in hundredths, as the port counts them; NULL = 0. */
 void proc_loadavg(struct quire *q, const u64 load[3], struct fmt_buf *out);
 
+/* maps and smaps in pieces, as a seq_file gives them: whole VMAs within a page, at least one.  One alone has at most
+ * PROC_VMA_TEXT_MAX bytes (with the longest path); a buffer needs room for that behind the page. */
+#define PROC_SEQ_PAGE PAGE_SIZE
+#define PROC_VMA_TEXT_MAX 6144u
+#define PROC_VMA_END (~0ull)
+
 /* ---- proc/maps.c: /proc/PID/maps ---- */
 void proc_maps(struct quire *q, struct mm_struct *mm, struct fmt_buf *out);
+/* A piece, from addr on; returns where to go on, or PROC_VMA_END. */
+u64 proc_maps_from(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out);
 
 /* ---- proc/smaps.c: /proc/PID/smaps, smaps_rollup ---- */
 void proc_smaps(struct quire *q, struct mm_struct *mm, struct fmt_buf *out);
+u64 proc_smaps_from(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out); /* as proc_maps_from() */
 void proc_smaps_rollup(struct quire *q, struct mm_struct *mm, struct fmt_buf *out);
 
 /* ---- proc/pid.c: /proc/PID/status, statm, stat, oom_score, oom_score_adj, auxv ---- */

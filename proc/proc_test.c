@@ -313,6 +313,43 @@ static void test_smaps(void **state)
 	sim_machine_free(q);
 }
 
+/* What a reader gets piece by piece is the whole text; a piece is whole blocks within a page, or one that is longer. */
+static void test_pieces(void **state)
+{
+	struct quire *q = sim_machine_new(NULL);
+	struct mm_struct *mm = touched_mm(q, 6);
+	static char whole[200000], piece[PROC_SEQ_PAGE + PROC_VMA_TEXT_MAX], path[4000];
+	u64 (*const from[])(struct quire *, struct mm_struct *, u64, struct fmt_buf *) = { proc_maps_from, proc_smaps_from };
+	struct file *f;
+
+	memset(path, 'p', sizeof(path) - 1);
+	path[0] = '/';
+	f = memfile_new(q, 77, path, malloc(PAGE_SIZE), PAGE_SIZE);
+	for (u64 i = 0; i < 60; i++)
+		do_mmap(mm, i % 20 == 5 ? f : NULL, BASE + (4 << 20) + 2 * i * PAGE_SIZE, PAGE_SIZE, PROT_READ,
+			i % 20 == 5 ? MAP_PRIVATE | MAP_FIXED : ANON, 0);
+	for (int k = 0; k < 2; k++) {
+		struct fmt_buf b = fmt_init(whole, sizeof(whole));
+		size_t at = 0, pieces = 0;
+
+		(k ? proc_smaps : proc_maps)(q, mm, &b);
+		for (u64 addr = 0; addr != PROC_VMA_END; pieces++) {
+			struct fmt_buf p = fmt_init(piece, sizeof(piece));
+
+			addr = from[k](q, mm, addr, &p);
+			assert_false(fmt_truncated(&p));
+			assert_true(p.len <= PROC_SEQ_PAGE || strstr(piece, "/ppp"));
+			assert_memory_equal(whole + at, piece, p.len);
+			at += p.len;
+		}
+		assert_int_equal(at, b.len);
+		assert_in_range(pieces, b.len / PROC_SEQ_PAGE, b.len / PROC_SEQ_PAGE * 2 + 1);
+	}
+	mmput(mm);
+	file_put(f);
+	sim_machine_free(q);
+}
+
 /* A big VMA is read in many pieces; the sums are right all the same. */
 static void test_smaps_of_many_pages(void **state)
 {
@@ -442,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_maps_equal_the_hosts),
 		cmocka_unit_test(test_maps_corners),
 		cmocka_unit_test(test_smaps),
+		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_smaps_of_many_pages),
 		cmocka_unit_test(test_status_and_stat),
 		cmocka_unit_test(test_oom_views),

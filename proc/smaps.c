@@ -176,7 +176,7 @@ static bool thp_eligible(const struct quire *q, bool anon, u64 vm_flags, u64 sta
 	       ALIGN_UP(start, PMD_SIZE) + PMD_SIZE <= end;
 }
 
-/* One VMA's block; returns where the next one begins to be looked for, ~0 at the end. */
+/* One VMA's block; returns where the next one begins to be looked for, PROC_VMA_END at the end. */
 static u64 show_vma(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out)
 {
 	struct vm_area_struct *vma;
@@ -189,7 +189,7 @@ static u64 show_vma(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_
 	vma = find_vma(mm, addr);
 	if (!vma) {
 		spin_unlock(&mm->lock);
-		return ~0ull;
+		return PROC_VMA_END;
 	}
 	start = vma_start(vma);
 	end = vma_end(vma);
@@ -209,8 +209,13 @@ static u64 show_vma(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_
 
 void proc_smaps(struct quire *q, struct mm_struct *mm, struct fmt_buf *out)
 {
-	for (u64 addr = 0; addr != ~0ull;)
+	for (u64 addr = 0; addr != PROC_VMA_END;)
 		addr = show_vma(q, mm, addr, out);
+}
+
+u64 proc_smaps_from(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out)
+{
+	return proc_vmas_from(show_vma, q, mm, addr, out);
 }
 
 void proc_smaps_rollup(struct quire *q, struct mm_struct *mm, struct fmt_buf *out)

@@ -159,6 +159,7 @@ void procfs_fd_closed(int fd) { closed_fd = fd; }
 void procfs_range_closed(u32 first, u32 last) { closed_fd = (int)first; (void)last; }
 void procfs_fd_dup(int oldfd, int newfd) { dup_from = oldfd; dup_to = newfd; }
 void procfs_refresh(int fd) { (void)fd; }
+void procfs_complete(int fd) { (void)fd; }
 bool guest_exists(s32 pid) { return true; }
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
 bool procfs_write(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }

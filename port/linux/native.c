@@ -128,13 +128,26 @@ static int prepare_string(struct native_frame *f, unsigned i)
 	return r || !follows_links(f) ? r : follow_exe(f, i);
 }
 
+/* Calls that read a file, or let it be read, in ways that procfs.c does not see. */
+static bool reads_unseen(long nr)
+{
+	return nr == __NR_dup || nr == __NR_sendfile || nr == __NR_splice || nr == __NR_tee || nr == __NR_copy_file_range;
+}
+
+static int prepare_fd(struct native_frame *f, unsigned i)
+{
+	if (reads_unseen(f->nr))
+		procfs_complete((s32)f->a[i]);
+	return native_check_fd(f->a[i]);
+}
+
 int native_prepare_arg(struct native_frame *f, unsigned i, struct native_arg d)
 {
 	u64 bytes;
 
 	switch (d.kind) {
 	case ARG_FD:
-		return native_check_fd(f->a[i]);
+		return prepare_fd(f, i);
 	case ARG_STR:
 		return prepare_string(f, i);
 	case ARG_IN:

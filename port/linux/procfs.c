@@ -2,7 +2,8 @@
  * /proc as the guests of a machine see it: descriptors of served files.
  *
  * A text file becomes a memfd that holds the text, so that every way of reading it works as on the host.  Reading from offset 0
- * makes the text anew, because programs keep such files open and read them again (free, vmstat, top).  Binary files
+ * makes the text anew, because programs keep such files open and read them again (free, vmstat, top).  Long ones grow as they
+ * are read (procfs_fill.c), and are completed before the host may read them in ways that are not seen here.  Binary files
  * (mem, pagemap) are an empty memfd, which lends the descriptor and the position; reads and writes are served here.
  *
  * The table of served descriptors is private to the process.  An entry counts only while the descriptor still is the memfd
@@ -10,6 +11,7 @@
  *
  * Lock: served_lock, private, spinning with sched_yield; held for a few loads and stores, never across a host call other
  * than that.  It holds the owner's pid, so that a copy taken by fork in another thread's hands is known to be stale.
+ * fill_lock, of the same kind, is held while a file grows; it comes before served_lock.
  */
 #include "procfs.h"
 #include "x86_64/native_nr.h"
@@ -19,10 +21,6 @@
 
 #define MAX_SERVED 64u
 #define HOST_MFD_CLOEXEC 1u
-#define TEXT_ROOM 16384u       /* first guess, bytes */
-#define TEXT_MAX (256ull << 20)
-#define HOST_PROT_RW 3
-#define HOST_MAP_PRIVATE_ANON 0x22
 #define FRESH_NS 1000000ull    /* text younger than this is not made again: the first read after open */
 #define STORE_ROOM 64u         /* longest number written, with blanks */
 
@@ -33,17 +31,19 @@ struct served {
 	u64 made_ns;            /* port_clock_ns() of the text */
 	struct procfs_name name;
 	u32 writable;           /* opened for writing */
+	struct procfs_seq seq;  /* procfs_is_seq(); fill_lock */
 };
 
 static struct served served[MAX_SERVED]; /* served_lock */
 static u32 nserved;                      /* used entries, a hint when read without the lock */
 static s32 served_lock;                  /* 0, or the pid of the process whose thread holds it */
+static s32 fill_lock;                    /* the same */
 
-static void lock_served(void)
+static void lock(s32 *word)
 {
 	s32 seen = 0;
 
-	while (!__atomic_compare_exchange_n(&served_lock, &seen, kproc.pid, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+	while (!__atomic_compare_exchange_n(word, &seen, kproc.pid, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
 		if (seen != kproc.pid)
 			continue; /* held in the parent when it forked: take it over (seen is the old value now) */
 		host_call(__NR_sched_yield);
@@ -51,9 +51,19 @@ static void lock_served(void)
 	}
 }
 
+static void unlock(s32 *word)
+{
+	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
+}
+
+static void lock_served(void)
+{
+	lock(&served_lock);
+}
+
 static void unlock_served(void)
 {
-	__atomic_store_n(&served_lock, 0, __ATOMIC_RELEASE);
+	unlock(&served_lock);
 }
 
 static u64 inode_of(int fd)
@@ -161,55 +171,6 @@ void procfs_fd_dup(int oldfd, int newfd)
 	insert_served(&copy);
 }
 
-/* ---- making the text ---- */
-
-static void *map_buffer(u64 bytes)
-{
-	long r = host_call(__NR_mmap, 0, bytes, HOST_PROT_RW, HOST_MAP_PRIVATE_ANON, -1, 0);
-
-	return r < 0 && r > -4096 ? NULL : (void *)r;
-}
-
-/* Writes all of it at offset 0 and cuts the rest off. */
-static int fill_file(int fd, const char *text, u64 len)
-{
-	u64 done = 0;
-
-	while (done < len) {
-		long n = host_call(__NR_pwrite64, fd, text + done, len - done, done);
-
-		if (n <= 0)
-			return n ? (int)n : -EIO;
-		done += (u64)n;
-	}
-	return (int)host_call(__NR_ftruncate, fd, len);
-}
-
-/* The text's size is known only afterwards: the buffer grows until it fits. */
-static int make_text(int fd, const struct procfs_name *name)
-{
-	u64 room = TEXT_ROOM;
-	int r;
-
-	for (;;) {
-		char *buf = map_buffer(room);
-		struct fmt_buf out;
-
-		if (!buf)
-			return -ENOMEM;
-		out = fmt_init(buf, room);
-		r = procfs_text(name, &out);
-		if (!r && !fmt_truncated(&out))
-			r = fill_file(fd, buf, out.len);
-		else if (!r && room < TEXT_MAX)
-			r = 1;
-		host_call(__NR_munmap, buf, room);
-		if (r != 1)
-			return r;
-		room = PAGE_ALIGN(out.len + out.len / 4 + PAGE_SIZE);
-	}
-}
-
 /* ---- opening ---- */
 
 /* The rights to another process's files are the host's to decide: it is asked for the same file. */
@@ -234,12 +195,51 @@ static const char *file_title(u32 kind)
 	return procfs_is_binary(kind) ? "proc-binary" : "proc";
 }
 
+/* Does opening it give another way to a descriptor that is open already (/proc/self/fd/3, /dev/stdin)?  Rather once too often. */
+static bool names_descriptor(const char *path)
+{
+	const char *last = path;
+
+	for (; *path; path++)
+		if (*path == '/')
+			last = path + 1;
+	return !strncmp(last, "std", 3) || (*last >= '0' && *last <= '9');
+}
+
+static void complete_all(void)
+{
+	unsigned i;
+
+	for (i = 0; i < MAX_SERVED; i++)
+		if (served[i].used && procfs_is_seq(served[i].name.kind))
+			procfs_complete(served[i].fd);
+}
+
+/* The text, as far as it is made at once. */
+static int first_text(struct served *entry)
+{
+	entry->seq = (struct procfs_seq){ 0 };
+	if (procfs_is_binary(entry->name.kind) || procfs_is_seq(entry->name.kind))
+		return 0;
+	return procfs_fill(entry->fd, &entry->name);
+}
+
+/* The table is full.  Text still stands without an entry; a binary file is nothing, nor would writes do anything. */
+static int without_entry(struct served *entry)
+{
+	if (procfs_is_binary(entry->name.kind) || entry->writable)
+		return -EMFILE;
+	return procfs_is_seq(entry->name.kind) ? procfs_fill(entry->fd, &entry->name) : 0;
+}
+
 long procfs_open(int dirfd, const char *path, int flags)
 {
 	struct served entry = { .used = 1, .writable = (flags & O_ACCMODE) != O_RDONLY };
 	char exe[4096];
 	long fd, r;
 
+	if (READ_ONCE(nserved) && names_descriptor(path))
+		complete_all();
 	if (flags & O_PATH || !procfs_parse(dirfd, path, &entry.name))
 		return PROCFS_NOT_OURS;
 	if (entry.name.kind == PROCFS_EXE) {
@@ -252,15 +252,14 @@ long procfs_open(int dirfd, const char *path, int flags)
 	fd = host_call(__NR_memfd_create, file_title(entry.name.kind), flags & O_CLOEXEC ? HOST_MFD_CLOEXEC : 0);
 	if (fd < 0)
 		return fd;
-	r = procfs_is_binary(entry.name.kind) ? 0 : make_text((int)fd, &entry.name);
 	entry.fd = (s32)fd;
 	entry.ino = inode_of((int)fd);
+	r = first_text(&entry);
 	entry.made_ns = port_clock_ns();
 	if (!r && !insert_served(&entry)) {
 		purge_served();
-		/* Without an entry the text still stands; a binary file is nothing without it. */
-		if (!insert_served(&entry) && (procfs_is_binary(entry.name.kind) || entry.writable))
-			r = -EMFILE;
+		if (!insert_served(&entry))
+			r = without_entry(&entry);
 	}
 	if (r) {
 		procfs_fd_closed((int)fd);
@@ -288,28 +287,85 @@ long procfs_readlink(int dirfd, const char *path, char *buf, size_t size)
 
 /* ---- reading and writing ---- */
 
-static void refresh(const struct served *s)
+static bool is_fresh(const struct served *s)
+{
+	return port_clock_ns() - s->made_ns < FRESH_NS;
+}
+
+/* Notes what was made and when, if the descriptor is still the same. */
+static void note_made(const struct served *s)
 {
 	struct served *slot;
 
-	if (port_clock_ns() - s->made_ns < FRESH_NS)
-		return;
-	/* The old text stays when there is none any more (the process is gone). */
-	if (make_text(s->fd, &s->name))
-		return;
 	lock_served();
 	slot = slot_of(s->fd);
-	if (slot && slot->ino == s->ino)
-		slot->made_ns = port_clock_ns();
+	if (slot && slot->ino == s->ino) {
+		slot->made_ns = s->made_ns;
+		slot->seq = s->seq;
+	}
 	unlock_served();
+}
+
+static void refresh(struct served *s)
+{
+	/* The old text stays when there is none any more (the process is gone). */
+	if (is_fresh(s) || procfs_fill(s->fd, &s->name))
+		return;
+	s->made_ns = port_clock_ns();
+	note_made(s);
+}
+
+static u64 size_of(int fd)
+{
+	struct stat st;
+
+	return host_call(__NR_fstat, fd, &st) ? 0 : (u64)st.st_size;
+}
+
+/* Makes a file of VMAs as far as byte `want`.  Who reads from its beginning gets it anew; and if somebody else has written to the
+ * memfd (a copy of the descriptor in another process, or by dup), all of it is made. */
+static int grow(int fd, u64 pos, u64 want)
+{
+	struct served s;
+	int r = 0;
+
+	lock(&fill_lock);
+	if (find_served(fd, &s)) {
+		bool shared = size_of(fd) != s.seq.filled;
+
+		if (shared || (!pos && s.seq.filled && !is_fresh(&s))) {
+			s.seq = (struct procfs_seq){ 0 };
+			host_call(__NR_ftruncate, fd, 0);
+			want = shared ? ~0ull : MAX(want, 1ull);
+		}
+		if (!s.seq.filled)
+			s.made_ns = port_clock_ns();
+		r = procfs_fill_to(fd, &s.name, &s.seq, want);
+		note_made(&s);
+	}
+	unlock(&fill_lock);
+	return r;
+}
+
+void procfs_complete(int fd)
+{
+	struct served s;
+
+	if (find_served(fd, &s) && procfs_is_seq(s.name.kind) && s.seq.next != PROCFS_SEQ_END)
+		grow(fd, 1, ~0ull);
 }
 
 void procfs_refresh(int fd)
 {
 	struct served s;
+	long pos;
 
-	if (find_served(fd, &s) && !procfs_is_binary(s.name.kind) &&
-	    host_call(__NR_lseek, fd, 0, SEEK_CUR) == 0)
+	if (!find_served(fd, &s) || procfs_is_binary(s.name.kind))
+		return;
+	pos = host_call(__NR_lseek, fd, 0, SEEK_CUR);
+	if (procfs_is_seq(s.name.kind))
+		grow(fd, (u64)pos, ~0ull);
+	else if (!pos)
 		refresh(&s);
 }
 
@@ -329,6 +385,13 @@ static long binary_call(const struct served *s, u64 buf, u64 len, s64 offset, bo
 	return r;
 }
 
+/* How far a read of len bytes at pos makes the text: what is there and one page of whole blocks.  There the host's read ends, as
+ * Linux's does (fs/seq_file.c), and some readers stop at a short read. */
+static u64 next_page(const struct served *s, u64 pos, u64 len)
+{
+	return pos + len <= s->seq.filled ? 0 : MAX(pos, s->seq.filled) + 1;
+}
+
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r)
 {
 	struct served s;
@@ -339,7 +402,13 @@ bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r)
 		*r = binary_call(&s, buf, len, offset, false);
 		return true;
 	}
-	if (offset == 0 || (offset < 0 && host_call(__NR_lseek, fd, 0, SEEK_CUR) == 0))
+	if (offset < 0)
+		offset = host_call(__NR_lseek, fd, 0, SEEK_CUR);
+	if (procfs_is_seq(s.name.kind)) {
+		*r = grow(fd, (u64)offset, next_page(&s, (u64)offset, len));
+		return *r < 0;
+	}
+	if (!offset)
 		refresh(&s);
 	return false;
 }

@@ -35,7 +35,24 @@ long procfs_exe(s32 pid, char *buf, size_t size);
 /* path is replaced by the program if it names /proc/PID/exe: the host's link leads to the wrong file. */
 void procfs_follow_exe(int dirfd, char *path, size_t size);
 
+/* How far the text of a file that is made VMA by VMA has come. */
+struct procfs_seq {
+	u64 next;   /* address to go on at; PROCFS_SEQ_END: all of it is there */
+	u64 filled; /* bytes in the memfd */
+};
+#define PROCFS_SEQ_END (~0ull)
+
+/* ---- procfs_fill.c: text into the memfd behind a descriptor ---- */
+/* All of the contents, in place of what is there.  0 or negative errno. */
+int procfs_fill(int fd, const struct procfs_name *name);
+/* The same for a file made VMA by VMA, as far as byte `want`, or to its end. */
+int procfs_fill_to(int fd, const struct procfs_name *name, struct procfs_seq *seq, u64 want);
+
 /* ---- procfs_text.c ---- */
+/* Is it made VMA by VMA?  Such a file can be very long, and readers are often content with its beginning. */
+bool procfs_is_seq(u32 kind);
+/* Appends what fits of it from *next on and moves *next behind that.  0, or -ESRCH when the process is gone. */
+int procfs_text_from(const struct procfs_name *name, u64 *next, struct fmt_buf *out);
 /* Appends the contents.  0, -ESRCH when the process is gone, or another negative errno. */
 int procfs_text(const struct procfs_name *name, struct fmt_buf *out);
 /* A write of `len` bytes of text (NUL-terminated): 0 or negative errno. */
@@ -54,6 +71,8 @@ void procfs_range_closed(u32 first, u32 last);
 void procfs_fd_dup(int oldfd, int newfd);
 /* Before the host reads fd from its beginning: makes the text anew.  Does nothing for a descriptor that is not served. */
 void procfs_refresh(int fd);
+/* Before the host may read fd, or a copy of it, in ways that are not seen here: all of its text is there. */
+void procfs_complete(int fd);
 /* Before the host reads or writes fd: true when the machine has dealt with it, result in *r.  offset: of pread and
  * pwrite, or -1 for the descriptor's own.  A read from offset 0 refreshes the text first. */
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r);

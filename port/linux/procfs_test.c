@@ -29,7 +29,7 @@ static struct ctx context = { .q = &q };
 static struct kthread thread = { .ctx = &context };
 static char args[] = "prog\0one\0two";
 static u64 clock_ns;
-static unsigned meminfo_reads, invalidated, refs;
+static unsigned meminfo_reads, invalidated, refs, lines_made, first_line;
 
 /* ---- the machine ---- */
 
@@ -67,6 +67,17 @@ void proc_maps(struct quire *m, struct mm_struct *a, struct fmt_buf *out)
 {
 	for (unsigned i = 0; i < 3000; i++)
 		fmt_printf(out, "line %u of a long text\n", i);
+}
+/* The same in pieces: "addresses" are numbers of lines. */
+u64 proc_maps_from(struct quire *m, struct mm_struct *a, u64 addr, struct fmt_buf *out)
+{
+	for (; addr < 3000 && out->len + 30 <= PROC_SEQ_PAGE; addr++, lines_made++)
+		fmt_printf(out, "line %u of a long text\n", (unsigned)addr + first_line);
+	return addr < 3000 ? addr : PROC_VMA_END;
+}
+u64 proc_smaps_from(struct quire *m, struct mm_struct *a, u64 addr, struct fmt_buf *out)
+{
+	return fmt_printf(out, "proc_smaps\n"), PROC_VMA_END;
 }
 void proc_status_vm(struct quire *m, struct mm_struct *a, struct fmt_buf *out) { fmt_printf(out, "VmPeak:\t42 kB\n"); }
 void proc_stat(struct quire *m, struct task *t, struct fmt_buf *out)
@@ -196,12 +207,15 @@ static void test_exe(void **state)
 
 static long slurp(const char *path, char *buf, size_t size)
 {
-	long fd = procfs_open(-100, path, O_RDONLY | O_CLOEXEC), n;
+	long fd = procfs_open(-100, path, O_RDONLY | O_CLOEXEC), n, r = 1;
 
 	assert_true(fd >= 0);
 	assert_int_equal(fcntl((int)fd, F_GETFD), FD_CLOEXEC);
-	n = read((int)fd, buf, size - 1);
-	assert_true(n >= 0);
+	for (n = 0; r > 0; n += r) {
+		assert_false(procfs_read((int)fd, (u64)buf + (u64)n, size - 1 - (size_t)n, -1, &r));
+		r = read((int)fd, buf + n, size - 1 - (size_t)n);
+		assert_true(r >= 0);
+	}
 	buf[n] = '\0';
 	procfs_fd_closed((int)fd);
 	close((int)fd);
@@ -272,6 +286,83 @@ static void test_refresh(void **state)
 	assert_int_equal(meminfo_reads, before + 2);
 	close(77);
 	close((int)fd);
+}
+
+static long size_of_file(long fd)
+{
+	long pos = lseek((int)fd, 0, SEEK_CUR), size = lseek((int)fd, 0, SEEK_END);
+
+	lseek((int)fd, pos, SEEK_SET);
+	return size;
+}
+
+/* Long files are made as far as they are read, and all of them before anybody may read them unseen. */
+static void test_long_files_grow(void **state)
+{
+	static char buf[200000];
+	long fd, all, r;
+
+	lines_made = 0;
+	fd = procfs_open(-100, "/proc/self/maps", O_RDONLY);
+	assert_int_equal(lines_made, 0);
+	assert_false(procfs_read((int)fd, (u64)buf, 30, -1, &r));
+	assert_in_range(lines_made, 2, 400);
+	assert_int_equal(read((int)fd, buf, 30), 30);
+	assert_memory_equal(buf, "line 0 of a long text\nline 1 o", 30);
+	lines_made = 0;
+	assert_false(procfs_read((int)fd, (u64)buf, 30, -1, &r)); /* there already */
+	assert_int_equal(lines_made, 0);
+	assert_false(procfs_read((int)fd, (u64)buf, 10, 50000, &r)); /* pread far behind */
+	assert_in_range(lines_made, 1500, 2800);
+	assert_int_equal(pread((int)fd, buf, 10, 50000), 10);
+	procfs_complete((int)fd);
+	all = size_of_file(fd);
+	assert_true(all > 60000);
+
+	/* From the beginning again: anew, if it is not fresh. */
+	first_line = 1;
+	lseek((int)fd, 0, SEEK_SET);
+	assert_false(procfs_read((int)fd, (u64)buf, 30, -1, &r));
+	assert_int_equal(pread((int)fd, buf, 6, 0), 6);
+	assert_memory_equal(buf, "line 0", 6);
+	clock_ns += 10000000;
+	assert_false(procfs_read((int)fd, (u64)buf, 30, -1, &r));
+	assert_int_equal(pread((int)fd, buf, 6, 0), 6);
+	assert_memory_equal(buf, "line 1", 6);
+	assert_int_equal(size_of_file(fd) / PAGE_SIZE, 0); /* whole lines that fit in a page */
+	assert_true(size_of_file(fd) < 20000);
+
+	/* A copy of the descriptor, known or not. */
+	dup2((int)fd, 77);
+	procfs_fd_dup((int)fd, 77);
+	assert_false(procfs_read(77, (u64)buf, sizeof(buf), 5000, &r));
+	assert_in_range(size_of_file(77), 8000, 9000);
+	assert_false(procfs_read(77, (u64)buf, sizeof(buf), 60000, &r));
+	assert_true(size_of_file(77) > 60000);
+	assert_false(procfs_read((int)fd, (u64)buf, 30, 40000, &r)); /* somebody else wrote: all of it is made */
+	assert_true(size_of_file(77) > 60000);
+	assert_int_equal(pread((int)fd, buf, sizeof(buf), 0), size_of_file(fd));
+	assert_non_null(strstr(buf, "line 3000 of a long text\n"));
+	assert_int_equal(procfs_open(-100, "/dev/fd/77", O_RDONLY), PROCFS_NOT_OURS);
+	close(77);
+	close((int)fd);
+	procfs_range_closed(0, ~0u);
+	first_line = 0;
+	assert_int_equal(refs, 0);
+}
+
+/* Opening a descriptor by its name is another way to read it. */
+static void test_names_of_descriptors(void **state)
+{
+	char path[40];
+	long fd = procfs_open(-100, "/proc/self/maps", O_RDONLY);
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%ld", fd);
+	assert_int_equal(size_of_file(fd), 0);
+	assert_int_equal(procfs_open(-100, path, O_RDONLY), PROCFS_NOT_OURS);
+	assert_true(size_of_file(fd) > 60000);
+	close((int)fd);
+	procfs_range_closed(0, ~0u);
 }
 
 /* More than the table holds; closed ones make room without having been told of. */
@@ -377,7 +468,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paths), cmocka_unit_test(test_exe), cmocka_unit_test(test_contents),
-		cmocka_unit_test(test_refresh), cmocka_unit_test(test_many_descriptors),
+		cmocka_unit_test(test_refresh), cmocka_unit_test(test_long_files_grow),
+		cmocka_unit_test(test_names_of_descriptors), cmocka_unit_test(test_many_descriptors),
 		cmocka_unit_test(test_memory_and_pages), cmocka_unit_test(test_stores),
 	};
 

@@ -298,6 +298,29 @@ int procfs_text(const struct procfs_name *name, struct fmt_buf *out)
 	return r;
 }
 
+bool procfs_is_seq(u32 kind)
+{
+	return kind == PROCFS_MAPS || kind == PROCFS_SMAPS;
+}
+
+int procfs_text_from(const struct procfs_name *name, u64 *next, struct fmt_buf *out)
+{
+	struct quire *q = kthread()->ctx->q;
+	struct task *t = task_find_get(q, name->pid);
+	struct mm_struct *mm = t ? task_get_mm(t) : NULL;
+
+	if (t)
+		task_put(t);
+	if (!mm) {
+		*next = PROCFS_SEQ_END;
+		return t ? 0 : -ESRCH;
+	}
+	*next = name->kind == PROCFS_MAPS ? proc_maps_from(q, mm, *next, out) : proc_smaps_from(q, mm, *next, out);
+	mmput(mm);
+	return 0;
+}
+_Static_assert(PROCFS_SEQ_END == PROC_VMA_END, "one end");
+
 /* ---- writing ---- */
 
 bool procfs_is_writable(u32 kind)
