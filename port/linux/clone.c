@@ -37,7 +37,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 
 	/* Its own context first: until then port_ctx() would be the parent's. */
 	kthread_bind(k, c);
-	kproc.install = 0;
+	kproc.install = kproc.populating = 0;
 	kproc.sig_lock = 0;
 	kproc.pid = pid;
 	kproc.task = task;

@@ -91,7 +91,8 @@ static long machine_init(const struct machine_params *p)
 	m->cpu_count = p->nr_cpus;
 	m->seed_state = p->seed;
 	m->ram_bytes = p->memory;
-	m->options = (p->verbose ? OPT_VERBOSE : 0) | (p->aslr ? 0 : OPT_NO_ASLR) | (p->patch ? OPT_PATCH : 0);
+	m->options = (p->verbose ? OPT_VERBOSE : 0) | (p->aslr ? 0 : OPT_NO_ASLR) | (p->patch ? OPT_PATCH : 0) |
+		     (p->host_huge ? OPT_HOST_HUGE : 0);
 	patch_store_init();
 	spin_lock_init(&m->pool_lock, LOCK_RANK_LEAF);
 	ret = bind_supervisor();

@@ -22,7 +22,7 @@ struct machine_params {
 	u32 nr_cpus;
 	u32 overcommit;
 	u32 folio_max_order;
-	u32 aslr, verbose, patch;
+	u32 aslr, verbose, patch, host_huge;
 	u64 seed;              /* 0 = from the host */
 	const char *version;
 	const char *policy;    /* by name (reclaim/policies.c); NULL = the default */

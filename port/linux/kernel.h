@@ -98,14 +98,17 @@ struct machine_shared {
 	u64 stat_peak_rss;            /* pages, of one process */
 	u64 options;              /* OPT_* */
 	struct patch_store patch; /* rewritten text (patch_store.c) */
+	u32 blocks_begun, blocks_skip, blocks_backoff; /* hugeram.c: of 2 MiB; racy */
 	char exe_path[4096];
 	struct swapio swapio;     /* requests of swap I/O; atomically */
 	struct quire q;
 };
+_Static_assert(sizeof(struct machine_shared) <= RAM_BLOCKS_OFFSET, "layout.h");
 #define shared_area() ((struct machine_shared *)SHARED_BASE)
 #define OPT_VERBOSE BIT(0)
 #define OPT_NO_ASLR BIT(1)
 #define OPT_PATCH BIT(2) /* --patch-syscalls */
+#define OPT_HOST_HUGE BIT(3) /* the host gives the machine's memory huge pages */
 
 static inline struct ctx *ctx_by_id(u32 id)
 {
@@ -149,6 +152,7 @@ struct kproc {
 	u32 dumpable;
 	u64 seq_next, seq_window; /* refills: where sequential touch would go on; under install */
 	u64 stat_refills, stat_drops;
+	u32 populating;           /* hugeram.c's scratch mapping is in use */
 	u64 installs;             /* refills ever; under install */
 	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
 	struct patch_proc patch;

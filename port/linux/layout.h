@@ -3,8 +3,10 @@
  *
  *	0x0000_0001_0000 .. 0x7000_0000_0000   the guest
  *	0x7100_0000_0000 .. 0x7b00_0000_0000   anchors: one hidden mapping per mapped host file (private)
+ *	0x7b80_0000_0000 .. 0x7b80_0020_0000   scratch of hugeram.c (private)
  *	0x7c00_0000_0000 ..                    SHARED: the machine's memfd, the same everywhere
  *	    + 0                                  struct machine_shared (port state, struct quire)
+ *	    + RAM_BLOCKS_OFFSET                  one byte per 2 MiB of RAM: hugeram.c
  *	    + CTX_OFFSET                         struct ctx [MAX_CTX]
  *	    + HOST_MM_OFFSET                     struct host_mm [MAX_HOST_MM]
  *	    + MEM_MAP_OFFSET                     frame records
@@ -21,12 +23,14 @@
 #define GUEST_END 0x700000000000ull
 #define ANCHOR_BASE 0x710000000000ull
 #define ANCHOR_END 0x7b0000000000ull
+#define SCRATCH_BASE 0x7b8000000000ull /* aligned to 2 MiB */
 #define SHARED_BASE 0x7c0000000000ull
 #define TRAP_BASE 0x7d0000000000ull
 #define KERNEL_BASE 0x7e0000000000ull
 #define KERNEL_END 0x7e0040000000ull
 
-#define CTX_OFFSET 0x0040000000ull     /* 1 GiB for port state and struct quire */
+#define RAM_BLOCKS_OFFSET 0x0020000000ull /* 512 MiB for port state and struct quire; 4.5 million blocks at most */
+#define CTX_OFFSET 0x0040000000ull
 #define MAX_CTX 16384u
 #define HOST_MM_OFFSET 0x0400000000ull /* 15 GiB for contexts (sparse) */
 #define MAX_HOST_MM 32768u

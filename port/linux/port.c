@@ -3,6 +3,7 @@
  */
 #include "kernel.h"
 #include "hostsys.h"
+#include "refill.h"
 #include "process.h"
 #include "selftest.h"
 #include "fmt.h"
@@ -112,6 +113,8 @@ void port_copy_pages(void *dst, const void *src, size_t n)
 {
 	u64 count = n * (PAGE_SIZE / 8);
 
+	if ((u64)dst >= SHARED_BASE + RAM_OFFSET)
+		ram_populate((u64)dst - SHARED_BASE - RAM_OFFSET, n * PAGE_SIZE);
 	if (!undo_note_filled(port_ctx(), dst, n)) {
 		memcpy(dst, src, n * PAGE_SIZE);
 		return;

@@ -230,11 +230,11 @@ static enum refill_result find_run(struct mm_struct *mm, u64 addr, u32 need, str
 
 static long map_ram(const struct run *r)
 {
-	u64 len = r->end - r->start;
+	u64 len = r->end - r->start, offset = (u64)r->pfn << PAGE_SHIFT;
 	u32 flags = MAP_SHARED | MAP_FIXED | (len > PAGE_SIZE ? MAP_POPULATE : 0);
 
-	return host_call(__NR_mmap, r->start, len, r->prot, flags, KERNEL_FD,
-			 RAM_OFFSET + ((u64)r->pfn << PAGE_SHIFT));
+	ram_populate(offset, len);
+	return host_call(__NR_mmap, r->start, len, r->prot, flags, KERNEL_FD, RAM_OFFSET + offset);
 }
 
 /* What the newest refills have mapped is left out on both sides of addr: mapping it once more costs its unmapping too.  Should

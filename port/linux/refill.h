@@ -24,6 +24,8 @@ void installs_undo(u64 mark);
 
 /* Drops the host mappings of [start, end), except what a native call of this process uses: that is mapped again.  Under install. */
 void host_tlb_drop_range(u64 start, u64 end);
+/* hugeram.c: [offset, offset + len) of RAM will be used: host frames for it, by huge pages. */
+void ram_populate(u64 offset, u64 len);
 
 /* ---- anchor.c: one hidden mapping per mapped host file and protection; mremap(anchor, 0, ...) duplicates it ---- */
 /* Makes sure that [0, end) bytes of the file can be mapped.  fd: the guest's.  0 or negative errno as mmap(2). */

@@ -54,6 +54,41 @@ static int make_shared(u64 memory)
 	return fd;
 }
 
+/* The setting in brackets in one of the files under transparent_hugepage; "" if there is no such file. */
+static void thp_setting(const char *name, char *setting, size_t size)
+{
+	char path[128], text[256];
+	ssize_t n;
+	int fd;
+
+	setting[0] = '\0';
+	snprintf(path, sizeof(path), "/sys/kernel/mm/transparent_hugepage/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	if (n > 0) {
+		char *from, *to;
+
+		text[n] = '\0';
+		from = strchr(text, '[');
+		to = from ? strchr(from, ']') : NULL;
+		if (to)
+			snprintf(setting, size, "%.*s", (int)(to - from - 1), from + 1);
+	}
+}
+
+bool image_host_huge(void)
+{
+	char setting[32];
+
+	/* Per size from Linux 6.12; "inherit", or no such file, means the setting for all. */
+	thp_setting("hugepages-2048kB/shmem_enabled", setting, sizeof(setting));
+	if (!setting[0] || !strcmp(setting, "inherit"))
+		thp_setting("shmem_enabled", setting, sizeof(setting));
+	return setting[0] && strcmp(setting, "never") && strcmp(setting, "deny");
+}
+
 static int map_shared(int fd, u64 memory)
 {
 	u64 size = RAM_OFFSET + memory;
