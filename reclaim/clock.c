@@ -2,8 +2,7 @@
  * The clock: the simplest policy that looks at use, and the example of docs/policies.md.
  *
  * One list for each kind.  New folios come to its front; what has reached the tail is the next candidate; what turns out to have been
- * used since goes round once more.  Nothing is called active but what was used at its last examination (list 1 is not
- * used: flags would have to tell).  Locks: q->lock for everything.
+ * used since goes round once more.  /proc calls nothing active.  Locks: q->lock for everything.
  */
 #include <file/filemap.h>
 #include "vmscan.h"

@@ -11,6 +11,9 @@
  * from the folio to its mappings later (`young`, MGLRU's look-around).  When the youngest generation has grown to a
  * quarter of all a new one begins; an empty oldest one ends.
  *
+ * The first look finds every page used, for it was brought in by a use; so that look only makes it old (FF_SEEN), and gives it
+ * one generation more.  Without this a file that is read once would stay as long as what is used all the time.
+ *
  * Unlike MGLRU there are no tiers with a feedback loop for what is used through descriptors (it gets one more
  * generation), and page tables are not walked as a whole: clearing an accessed mark costs the hosted port a host call.
  *
@@ -58,6 +61,33 @@ static void to_youngest(struct quire *q, struct folio *folio)
 		count_vm_events(q, PGACTIVATE, folio_nr_pages(folio));
 	}
 	lru_move(q, folio, list_of(q->lru.seq[folio_kind(folio)]));
+}
+
+/* Out of the oldest generation into the next. */
+static void one_more(struct quire *q, struct folio *folio)
+{
+	unsigned kind = folio_kind(folio);
+
+	lru_move(q, folio, list_of(MAX(q->lru.min_seq[kind], q->lru.seq[kind] - 1)));
+	count_vm_events(q, PGROTATED, folio_nr_pages(folio));
+}
+
+/* Found used.  True: by more than the use that brought it in, as far as we know. */
+static bool used_again(struct folio *folio)
+{
+	bool seen = folio->f.flags & FF_SEEN;
+
+	folio->f.flags |= FF_SEEN;
+	return seen;
+}
+
+/* A neighbour was found used, and is old now. */
+static void young(struct quire *q, struct folio *folio)
+{
+	if (used_again(folio))
+		to_youngest(q, folio);
+	else
+		lru_move(q, folio, folio_list(folio)); /* looked at before its turn: that shall not be its end */
 }
 
 static void to_oldest(struct quire *q, struct folio *folio)
@@ -111,8 +141,7 @@ static struct folio *next(struct scan_control *sc)
 		if (!(folio->f.flags & FF_REFERENCED) || sc->priority == 0)
 			return folio;
 		folio->f.flags &= (u16)~FF_REFERENCED;
-		lru_move(q, folio, list_of(MIN(q->lru.min_seq[kind] + 1, q->lru.seq[kind])));
-		count_vm_events(q, PGROTATED, folio_nr_pages(folio));
+		one_more(q, folio);
 		if (txn_should_break())
 			return NULL;
 	}
@@ -121,8 +150,12 @@ static struct folio *next(struct scan_control *sc)
 
 static void kept(struct scan_control *sc, struct folio *folio, enum keep_reason why)
 {
-	if (why == KEEP_REFERENCED) {
+	if (why == KEEP_REFERENCED && used_again(folio)) {
 		to_youngest(sc->q, folio);
+		return;
+	}
+	if (why == KEEP_REFERENCED) {
+		one_more(sc->q, folio);
 		return;
 	}
 	lru_move(sc->q, folio, folio_list(folio));
@@ -131,5 +164,5 @@ static void kept(struct scan_control *sc, struct folio *folio, enum keep_reason 
 
 const struct reclaim_policy policy_generations = {
 	.name = "generations", .init = init, .place = place, .activate = to_youngest, .deactivate = to_oldest,
-	.is_active = is_active, .next = next, .kept = kept, .young = to_youngest,
+	.is_active = is_active, .next = next, .kept = kept, .young = young,
 };

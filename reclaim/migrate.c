@@ -108,7 +108,7 @@ static void first_mapping(struct quire *q, struct folio *from, struct folio *to)
 	to->f.mapping = from->f.mapping;
 	to->f.index = from->f.index;
 	to->f.flags |= from->f.flags & (FF_DIRTY | FF_REFERENCED | FF_SWAPBACKED | FF_UPTODATE | FF_UNEVICTABLE | FF_MLOCKED |
-					FF_ACTIVE | FF_LIST1 | FF_WORKINGSET);
+					FF_ACTIVE | FF_LIST1 | FF_SEEN | FF_WORKINGSET);
 	folio_add_lru(q, to);
 }
 
@@ -137,7 +137,7 @@ static bool may_move(struct quire *q, struct frame *f)
 	struct folio *folio = (struct folio *)f;
 
 	if (f->type != FRAME_ANON || !f->mapcount || f->refcount != f->mapcount ||
-	    (f->flags & (FF_WRITEBACK | FF_LOCKED | FF_SWAPCACHE)))
+	    (f->flags & (FF_WRITEBACK | FF_SWAPCACHE)))
 		return false;
 	/* The entries of one folio change in one transaction, whose log has room for about this. */
 	return folio_order(folio) <= CONT_PTE_ORDER || f->mapcount <= folio_nr_pages(folio);

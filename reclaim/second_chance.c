@@ -5,7 +5,7 @@
  *	                  ^   used once: back to the front |
  *	   active tail ---+   used twice: active front  <--+
  *
- * List 0 is inactive, list 1 active.  The inactive list is kept at least half as long as the active one, so that a folio
+ * List 0 is inactive, list 1 active.  The inactive list is kept at least a quarter as long as the active one, so that a folio
  * has time to be used again before it is judged.  Locks: q->lock for everything.
  */
 #include <file/filemap.h>
@@ -54,7 +54,7 @@ static void refill_inactive(const struct scan_control *sc)
 	for (unsigned i = 0; i < SWAP_CLUSTER_MAX; i++) {
 		struct folio *folio = lru_tail(q, kind_of(sc), ACTIVE);
 
-		if (!folio || l[INACTIVE].count * 2 > l[ACTIVE].count || txn_should_break())
+		if (!folio || l[INACTIVE].count * 4 > l[ACTIVE].count || txn_should_break())
 			return;
 		deactivate(q, folio);
 		folio->f.flags |= FF_WORKINGSET; /* it was, once: worth remembering when it has gone */

@@ -29,7 +29,9 @@
 #define LAST_ROUNDS 20
 #define SWAPPINESS_DEFAULT 60u
 #define RESCUE_PRIORITY (DEF_PRIORITY - 4)
-#define ROUND_MIN 64u      /* candidates of a round, at least */
+#define FORCE_PRIORITY (DEF_PRIORITY / 2) /* below this, who was used goes all the same */
+#define ROUND_MAX 16u      /* candidates of an early round, at most, for each page that is wanted */
+#define ROUND_MIN 32u      /* candidates of a round, at least */
 
 void reclaim_init(struct quire *q)
 {
@@ -159,7 +161,7 @@ static void unmap_step(struct scan_control *sc, struct folio *folio)
 		spin_unlock(&q->lock);
 		return;
 	}
-	r = try_to_unmap_step(q, folio, sc->priority < DEF_PRIORITY / 2);
+	r = try_to_unmap_step(q, folio, sc->priority < FORCE_PRIORITY);
 	spin_lock(&q->lock);
 	folio_unhold(q, folio);
 	if (folio->f.type == FRAME_ANON) {
@@ -285,6 +287,9 @@ static bool shrink_round(struct scan_control *sc)
 	}
 	weight = MAX(s.file_weight + s.anon_weight, 1);
 	total = MAX((s.file + s.anon) >> sc->priority, ROUND_MIN);
+	/* Who waits for a few pages must not look at all of a large memory first, only because all of it is in use. */
+	if (sc->priority >= FORCE_PRIORITY)
+		total = MIN(total, ROUND_MAX * sc->to_reclaim);
 	/* In the last round every folio may be looked at three times: unmap, write, free. */
 	sc->anon = false;
 	sc->budget = sc->priority ? total * s.file_weight / weight : 3 * s.file;

@@ -47,7 +47,7 @@ enum frame_flag { /* bits of frame.flags */
 	FF_SWAPCACHE = BIT(6),
 	FF_UPTODATE = BIT(7),
 	FF_WRITEBACK = BIT(8),
-	FF_LOCKED = BIT(9),
+	FF_SEEN = BIT(9),      /* reclaim has looked at it since it came into memory */
 	FF_WORKINGSET = BIT(10),
 	FF_MLOCKED = BIT(11),
 	FF_POISONED = BIT(12), /* debug: free bytes carry the poison pattern */
