@@ -5,8 +5,7 @@
  * policy (order_allowed) says: as large as fits around the address - inside the VMA, aligned, nothing mapped there yet
  * - and as memory is ample, because a fault costs the same for 4 KiB as for more.
  *
- * A folio of 2 MiB is mapped by 512 entries like any other, not by a block: the rest of the system can then change any
- * part of it without having to split the entry first, which may need memory.
+ * A folio of 2 MiB is mapped by one block where nothing is mapped around it yet, else by 512 entries like any other.
  *
  * Order 0 is allocated, cleared and mapped in one step.  Larger folios are cleared with no lock held (vmf->spare),
  * unless their frames are known to be zero.  Locks: mm->lock.
@@ -49,16 +48,19 @@ static bool wants_huge(const struct vm_area_struct *vma, u64 address)
 	return vma_pages(vma) >= LARGE_VMA_PAGES && vma->ra_size >= SEQUENTIAL_PAGES && vma->ra_last == base;
 }
 
-/* THE policy: may the folio have this order? */
-static bool order_allowed(const struct vm_fault *vmf, unsigned order)
+/* THE policy: may the folio have this order, if it fits? */
+static bool policy_allows(const struct vm_fault *vmf, unsigned order)
 {
-	if (!order)
-		return true;
 	if (order > vmf->q->cfg.folio_max_order || (vmf->vma->vm_flags & VM_NOHUGEPAGE))
 		return false;
 	if (order >= PMD_ORDER && !wants_huge(vmf->vma, vmf->address))
 		return false;
-	return memory_allows(vmf->q, order) && order_fits(vmf, order);
+	return memory_allows(vmf->q, order);
+}
+
+static bool order_allowed(const struct vm_fault *vmf, unsigned order)
+{
+	return !order || (policy_allows(vmf, order) && order_fits(vmf, order));
 }
 
 /* Notes where the touch went, for wants_huge(). */
@@ -70,20 +72,28 @@ static void note_touch(struct vm_area_struct *vma, u64 base, u64 pages)
 	vma->ra_last = page + pages;
 }
 
-/* Maps the folio and counts what it was. */
-static void install_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
+/* Maps the folio (whose block, if it has one, is mapped already) and counts what it was. */
+static void install_anon_as(struct vm_fault *vmf, struct folio *folio, u64 base, bool block)
 {
 	struct quire *q = vmf->q;
 	unsigned order = folio_order(folio);
 
 	note_touch(vmf->vma, base, 1ul << order);
 	spin_lock(&q->lock);
-	map_new_anon(vmf, folio, base);
+	if (block)
+		count_new_anon(vmf, folio, base);
+	else
+		map_new_anon(vmf, folio, base);
 	count_vm_event(q, !order ? QFAULT_ANON_4K : order <= 2 ? QFAULT_ANON_16K :
 			  order <= CONT_PTE_ORDER ? QFAULT_ANON_64K : QFAULT_ANON_2M);
 	if (order >= PMD_ORDER)
 		count_vm_event(q, THP_FAULT_ALLOC);
 	spin_unlock(&q->lock);
+}
+
+static void install_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
+{
+	install_anon_as(vmf, folio, base, false);
 }
 
 static enum vm_fault_reason map_small(struct vm_fault *vmf)
@@ -121,6 +131,46 @@ static enum vm_fault_reason try_order(struct vm_fault *vmf, unsigned order)
 		return spare_keep(vmf, folio, base) ? fault_retry(vmf, NEED_CLEAR) : VM_FAULT_OOM;
 	folio->f.flags &= (u16)~FF_ZEROED;
 	install_anon(vmf, folio, base);
+	return VM_FAULT_DONE;
+}
+
+/* The spare if it is a cleared block for base, or a new one; NULL: *r says what to do. */
+static struct folio *huge_folio(struct vm_fault *vmf, u64 base, enum vm_fault_reason *r)
+{
+	struct folio *folio;
+
+	*r = VM_FAULT_OOM;
+	if (spare_for(vmf, base, PMD_ORDER, SPARE_CLEAR))
+		return spare_take(vmf);
+	folio = folio_alloc(vmf->q, GFP_FAULT_LARGE | __GFP_TELL_ZERO, PMD_ORDER);
+	if (!folio)
+		return NULL;
+	if (!(folio->f.flags & FF_ZEROED)) {
+		if (spare_keep(vmf, folio, base))
+			*r = fault_retry(vmf, NEED_CLEAR);
+		return NULL;
+	}
+	folio->f.flags &= (u16)~FF_ZEROED;
+	return folio;
+}
+
+enum vm_fault_reason do_huge_anonymous_page(struct vm_fault *vmf)
+{
+	u64 base = ALIGN_DOWN(vmf->address, PMD_SIZE);
+	enum vm_fault_reason r;
+	struct folio *folio;
+
+	if (!block_in_vma(vmf, base, PT_ENTRIES) || !policy_allows(vmf, PMD_ORDER))
+		return VM_FAULT_OOM;
+	folio = huge_folio(vmf, base, &r);
+	if (!folio)
+		return r;
+	FAULT_TRACE(vmf->q, "do_huge_anonymous_page");
+	if (!mm_map_block(vmf->mm, base, new_anon_pte(vmf->vma, folio_pfn(vmf->q, folio)))) {
+		folio_put(vmf->q, folio, 1);
+		return VM_FAULT_OOM;
+	}
+	install_anon_as(vmf, folio, base, true);
 	return VM_FAULT_DONE;
 }
 

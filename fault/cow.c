@@ -98,6 +98,28 @@ static enum vm_fault_reason wp_page_reuse(struct vm_fault *vmf)
 	return VM_FAULT_DONE;
 }
 
+bool wp_block_reuse(struct vm_fault *vmf)
+{
+	struct folio *folio = pte_folio(vmf->mm, vmf->orig);
+	pte_t p = pte_mkexcl(vmf->orig);
+	bool sole;
+
+	if (vmf->vma->vm_flags & VM_SHARED)
+		return false;
+	spin_lock(&vmf->q->lock);
+	sole = pte_excl(vmf->orig) || (folio->f.refcount == PT_ENTRIES && folio->f.mapcount == PT_ENTRIES);
+	if (sole)
+		count_vm_event(vmf->q, PGREUSE);
+	spin_unlock(&vmf->q->lock);
+	if (!sole)
+		return false;
+	FAULT_TRACE(vmf->q, "wp_block_reuse");
+	if (vmf->vma->vm_flags & VM_WRITE)
+		p = pte_mkwrite(p);
+	set_pte(vmf->mm, vmf->slot, pte_mkdirty(pte_mkyoung(p)));
+	return true;
+}
+
 static enum vm_fault_reason wp_page_shared(struct vm_fault *vmf, struct folio *folio)
 {
 	pte_t p = pte_mkdirty(pte_mkwrite(pte_mkyoung(vmf->orig)));
@@ -119,7 +141,7 @@ static void replace_pages(struct vm_fault *vmf, u64 base, struct folio *old, str
 	pfn_t pfn = pte_pfn(pte_read(slot_at(vmf, base)));
 
 	spin_lock(&vmf->q->lock);
-	pgtable_clear(vmf->q, slot_at(vmf, base), n);
+	clear_ptes(vmf->mm, slot_at(vmf, base), n);
 	if (old) {
 		add_mm_counter(vmf->mm, mm_counter(old), -(s64)n);
 		folio_remove_rmap(vmf->q, old, n);

@@ -168,9 +168,18 @@ bool block_is_none(const struct vm_fault *vmf, u64 base, u64 pages);
 /* Maps a new anonymous folio (one reference, the caller's) at [base, ...), whose entries are none: references, rmap,
  * LRU, counters, entries.  Under q->lock, too: taken once for all of it. */
 void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base);
+/* The same without the entries, which the caller has made or will make in this step. */
+void count_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base);
+/* The entry of a page of our own. */
+pte_t new_anon_pte(const struct vm_area_struct *vma, pfn_t pfn);
 
 /* ---- anonymous.c, cow.c, filefault.c ---- */
 enum vm_fault_reason do_anonymous_page(struct vm_fault *vmf);
+/* A write where not even a level-3 table with entries is: 2 MiB as one block, if policy, place and memory allow it.
+ * VM_FAULT_OOM: they do not, go on by pages. */
+enum vm_fault_reason do_huge_anonymous_page(struct vm_fault *vmf);
+/* A write to a block without the right to write; vmf->slot is the block's.  VM_FAULT_RETRY: it must be split. */
+bool wp_block_reuse(struct vm_fault *vmf);
 /* A write to a present entry without the right to write. */
 enum vm_fault_reason do_wp_page(struct vm_fault *vmf);
 /* A swap entry: swap.c. */

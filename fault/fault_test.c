@@ -139,6 +139,7 @@ static void test_huge_folios(void **state)
 	assert_int_equal(r.cpu->nr_exceptions, 32 + 3); /* 2 MiB in 64 KiB folios, then three of 2 MiB */
 	assert_int_equal(r.q->vm_events[QFAULT_ANON_2M], 3);
 	assert_int_equal(folio_order(pte_folio(r.mm, pte_of(r.mm, a + 4 * MIB))), 9);
+	assert_non_null(pgtable_block(r.q, r.mm->pgd, a + 4 * MIB));
 	for (i = 0; i < 16 * MIB; i += 2 * MIB)
 		store8(&r, b + i, 1);
 	assert_int_equal(r.q->vm_events[QFAULT_ANON_2M], 3);
@@ -160,39 +161,6 @@ static void test_huge_folios(void **state)
 	store8(&r, a + 6 * MIB, 7);
 	store8(&r, a + 8 * MIB - 8, 7);
 	assert_int_equal(r.cpu->nr_exceptions, n + 1); /* one fault gives the rights to all of the folio back */
-	rig_free(&r);
-}
-
-/* A block entry, as a port or a huge mapping may install it, becomes pages when one of them must change. */
-static void test_block_is_split(void **state)
-{
-	struct sim_config cfg = config(9);
-	struct rig r = rig_new(&cfg);
-	u64 a = map_anon(r.mm, 0x10000000, 4 * MIB, RW), i;
-	struct pgtable pt = mm_pgtable(r.mm);
-	pte_t *slot, p;
-
-	(void)state;
-	vma_lookup(r.mm, a)->vm_flags |= VM_HUGEPAGE;
-	store8(&r, a, 1);
-	spin_lock(&r.mm->lock);
-	p = pte_clear_excl(pte_wrprotect(pte_of(r.mm, a)));
-	pgtable_clear(r.q, pte_lookup(r.mm, a), 512);
-	port_tlb_flush_range(r.mm, a, a + 2 * MIB);
-	for (i = 0; i < 512; i++) /* the empty table stays: the block goes where it hung */
-		assert_true(pte_none(pte_of(r.mm, a + i * PAGE_SIZE)));
-	spin_unlock(&r.mm->lock);
-	port_tlb_sync(r.mm);
-	spin_lock(&r.mm->lock);
-	i = a;
-	__free_pages(r.q, pgtable_take_empty(&pt, &i, a + 2 * MIB), 0);
-	slot = pgtable_alloc(&pt, a, 2);
-	pgtable_set(r.q, slot, pte_mkblock(p));
-	spin_unlock(&r.mm->lock);
-	assert_int_equal(load8(&r, a), 1);
-	store8(&r, a + 8, 2);
-	assert_true(pte_excl(pte_of(r.mm, a + 8)));
-	assert_int_equal(load8(&r, a), 1);
 	rig_free(&r);
 }
 
@@ -506,7 +474,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first_write_4k), cmocka_unit_test(test_zero_page),
 		cmocka_unit_test(test_large_folios), cmocka_unit_test(test_huge_folios),
-		cmocka_unit_test(test_block_is_split),
 		cmocka_unit_test(test_nohugepage_and_pressure),
 		cmocka_unit_test(test_rights), cmocka_unit_test(test_kernel_mode), cmocka_unit_test(test_stack),
 		cmocka_unit_test(test_cow_small), cmocka_unit_test(test_cow_batch),

@@ -64,13 +64,12 @@ static void take_page(struct mm_struct *mm, struct vm_area_struct *vma, u64 addr
 static int try_page(struct mm_struct *mm, u64 addr, u32 flags, struct user_page *up)
 {
 	struct vm_area_struct *vma;
-	pte_t *slot, p;
 	int err = -EAGAIN;
+	pte_t p;
 
 	spin_lock(&mm->lock);
 	vma = vma_lookup(mm, addr);
-	slot = vma ? pte_lookup(mm, addr & PAGE_MASK) : NULL;
-	p = slot ? pte_read(slot) : __pte(0);
+	p = vma ? pte_at(mm, addr) : __pte(0);
 	if (vma && (vma->vm_flags & (VM_PFNMAP | VM_IO)))
 		err = -EFAULT;
 	else if (vma && fault_access_allowed(flags, vma->vm_flags) && entry_allows(p, flags, vma->vm_flags)) {
@@ -114,12 +113,12 @@ static int get_page(struct mm_struct *mm, u64 addr, u32 flags, struct user_page 
 /* Does the entry of addr still lead to the page written to? */
 static bool still_there(struct mm_struct *mm, u64 addr, const struct user_page *up)
 {
-	pte_t *slot;
 	bool same;
+	pte_t p;
 
 	spin_lock(&mm->lock);
-	slot = pte_lookup(mm, addr & PAGE_MASK);
-	same = slot && pte_present(pte_read(slot)) && pte_pfn(pte_read(slot)) == up->pfn;
+	p = pte_at(mm, addr);
+	same = pte_present(p) && pte_pfn(p) == up->pfn;
 	spin_unlock(&mm->lock);
 	return same;
 }
@@ -243,8 +242,11 @@ void put_user_pages(struct quire *q, const u32 *pfns, u32 n, bool dirtied)
 static u64 skip_present(struct mm_struct *mm, u64 addr, u64 end, u32 flags, u64 vm_flags)
 {
 	u64 stop = MIN(end, ALIGN_DOWN(addr, PMD_SIZE) + PMD_SIZE);
-	pte_t *slot = pte_lookup(mm, addr);
+	pte_t *slot = pgtable_block(mm->q, mm->pgd, addr);
 
+	if (slot)
+		return entry_allows(pte_read(slot), flags, vm_flags) ? stop : addr;
+	slot = pte_lookup(mm, addr);
 	for (; slot && addr < stop && entry_allows(pte_read(slot), flags, vm_flags); slot++)
 		addr += PAGE_SIZE;
 	return addr;

@@ -2,6 +2,8 @@
  * handle_mm_fault: what does the entry say, and which kind of fault is this therefore?
  *
  *   entry          access         VMA            goes to
+ *   no table       write          anonymous      do_huge_anonymous_page, perhaps
+ *   block          any            anonymous      handled whole (handle_block_fault), or split
  *   none           any            anonymous      do_anonymous_page
  *   none           any            file           do_file_fault (read, copy-on-write, shared)
  *   not valid      any            any            guard: SEGV; migration: look again; swap: do_swap_page
@@ -30,7 +32,7 @@ bool block_is_none(const struct vm_fault *vmf, u64 base, u64 pages)
 }
 
 /* A page of our own: nobody else maps it, so it is exclusive; written by filling it, so it is dirty. */
-static pte_t anon_pte(const struct vm_area_struct *vma, pfn_t pfn)
+pte_t new_anon_pte(const struct vm_area_struct *vma, pfn_t pfn)
 {
 	pte_t p = pte_mkexcl(pte_mkyoung(pfn_pte(pfn, vm_get_page_prot(vma->vm_flags))));
 
@@ -39,7 +41,7 @@ static pte_t anon_pte(const struct vm_area_struct *vma, pfn_t pfn)
 	return pte_mkdirty(p);
 }
 
-void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
+void count_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
 {
 	struct vm_area_struct *vma = vmf->vma;
 	u32 n = folio_nr_pages(folio);
@@ -54,7 +56,17 @@ void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
 	folio_add_lru(vmf->q, folio);
 	fault_count(vmf);
 	add_mm_counter(vmf->mm, MM_ANONPAGES, n);
-	pgtable_fill(vmf->q, slot_at(vmf, base), anon_pte(vma, folio_pfn(vmf->q, folio)), n);
+}
+
+void map_new_anon(struct vm_fault *vmf, struct folio *folio, u64 base)
+{
+	u32 n = folio_nr_pages(folio);
+	pte_t p = new_anon_pte(vmf->vma, folio_pfn(vmf->q, folio));
+
+	count_new_anon(vmf, folio, base);
+	if (n >= CONT_PTES && (vmf->q->caps & PORT_CAP_CONT) && !(base & (CONT_PTE_SIZE - 1)))
+		p = pte_mkcont(p);
+	pgtable_fill(vmf->q, slot_at(vmf, base), p, n);
 }
 
 /* Shared file pages learn here that their bytes will differ from the file's. */
@@ -118,28 +130,46 @@ static enum vm_fault_reason handle_pte_fault(struct vm_fault *vmf)
 	return record_access(vmf);
 }
 
-/* A 2 MiB block in the way becomes pages, and the step is run again.  False when memory is short, or no block is there.
- * */
-static bool split_block(struct vm_fault *vmf)
+/* The entry is a block: what can be done with it as a whole is, else it becomes pages. */
+static enum vm_fault_reason handle_block_fault(struct vm_fault *vmf)
 {
-	struct pgtable pt = mm_pgtable(vmf->mm);
-	int level;
-	pte_t *slot = pgtable_lookup(vmf->q, vmf->mm->pgd, vmf->address, &level);
+	FAULT_TRACE(vmf->q, "handle_block_fault");
+	vmf->orig = pte_read(vmf->slot);
+	if (!fault_is_write(vmf) || pte_write(vmf->orig))
+		return record_access(vmf);
+	if (wp_block_reuse(vmf))
+		return VM_FAULT_DONE;
+	if (!mm_split_block(vmf->mm, vmf->address))
+		return fault_retry(vmf, NEED_MEMORY);
+	vmf->slot = pte_lookup(vmf->mm, vmf->address);
+	return handle_pte_fault(vmf);
+}
 
-	if (!slot || level == PT_LAST_LEVEL || !pte_block(pte_read(slot)) || pgtable_split_block(&pt, vmf->address))
-		return false;
-	fault_gather(vmf, ALIGN_DOWN(vmf->address, PMD_SIZE), PT_ENTRIES, 0, 0);
-	return true;
+/* No level-3 table with anything in it is there yet. */
+static enum vm_fault_reason handle_no_table(struct vm_fault *vmf)
+{
+	if (fault_is_write(vmf) && vma_is_anonymous(vmf->vma)) {
+		enum vm_fault_reason r = do_huge_anonymous_page(vmf);
+
+		if (r != VM_FAULT_OOM)
+			return r;
+	}
+	vmf->slot = pte_alloc(vmf->mm, vmf->address);
+	return vmf->slot ? handle_pte_fault(vmf) : fault_retry(vmf, NEED_MEMORY);
 }
 
 enum vm_fault_reason handle_mm_fault(struct vm_fault *vmf)
 {
+	int level = 0;
+
 	FAULT_TRACE(vmf->q, "handle_mm_fault");
 	/* Devices and the like: who installed the mapping puts its entries in place, not we. */
 	if (vmf->vma->vm_flags & (VM_PFNMAP | VM_IO))
 		return VM_FAULT_SIGBUS;
-	vmf->slot = pte_alloc(vmf->mm, vmf->address);
-	if (unlikely(!vmf->slot))
-		return fault_retry(vmf, split_block(vmf) ? NEED_NOTHING : NEED_MEMORY);
-	return handle_pte_fault(vmf);
+	vmf->slot = pgtable_lookup(vmf->q, vmf->mm->pgd, vmf->address, &level);
+	if (likely(vmf->slot && level == PT_LAST_LEVEL))
+		return likely(virt_to_frame(vmf->q, vmf->slot)->private) ? handle_pte_fault(vmf) : handle_no_table(vmf);
+	if (vmf->slot && pte_block(pte_read(vmf->slot)))
+		return handle_block_fault(vmf);
+	return handle_no_table(vmf);
 }

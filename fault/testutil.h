@@ -198,9 +198,7 @@ static inline u64 map_file(struct mm_struct *mm, struct file *f, u64 len, u64 pr
 
 static inline pte_t pte_of(struct mm_struct *mm, u64 addr)
 {
-	pte_t *slot = pte_lookup(mm, addr);
-
-	return slot ? pte_read(slot) : __pte(0);
+	return pte_at(mm, addr);
 }
 
 static inline u64 load8(struct rig *r, u64 addr)

@@ -5,7 +5,7 @@
  *           [ level 0  | level 1  | level 2  | level 3  | offset     ]      ARM DDI 0487, D8.2.7
  *
  * Invariants (pgtable_is_valid): frame.private of a table = its non-zero entries; frame.index = the first address it
- * maps; *bytes = tables below the root.  The root stays until pgtable_take_root().
+ * maps; *bytes = tables below the root, those in reserve included; a level-2 table without entries has none in reserve.  The root stays until pgtable_take_root().
  * Locks: user tables mm->lock, the kernel's q->lock.  Making a table takes q->lock for the machine's counter.
  */
 #include <quire/machine.h>
@@ -212,25 +212,109 @@ struct frame *pgtable_take_root(const struct pgtable *pt)
 	return root;
 }
 
-int pgtable_split_block(const struct pgtable *pt, u64 addr)
+/* ---- blocks ---- */
+
+pte_t *pgtable_block(struct quire *q, u64 pgd, u64 addr)
 {
 	int level;
-	pte_t *slot = pgtable_lookup(pt->q, *pt->pgd, addr, &level), *slots;
-	struct frame *table;
-	pte_t block;
+	pte_t *slot = pgtable_lookup(q, pgd, addr, &level);
 
-	if (!slot || level != PT_LAST_LEVEL - 1 || !pte_block(pte_read(slot)))
-		return 0;
-	table = table_alloc(pt, addr, PT_LAST_LEVEL);
+	return slot && level == PT_LAST_LEVEL - 1 && pte_block(pte_read(slot)) ? slot : NULL;
+}
+
+pte_t pgtable_read(struct quire *q, u64 pgd, u64 addr)
+{
+	int level;
+	pte_t *slot = pgtable_lookup(q, pgd, addr, &level), p = slot ? pte_read(slot) : __pte(0);
+
+	if (level == PT_LAST_LEVEL || pte_none(p) || !slot)
+		return p;
+	return __pte((p.v | PTE_TABLE) + (addr & (pt_size(level) - 1) & PAGE_MASK));
+}
+
+static void reserve_push(struct quire *q, pte_t *slot, struct frame *table)
+{
+	struct frame *up = slot_table(q, slot);
+
+	table->next = up->next;
+	up->next = frame_to_pfn(q, table) + 1;
+}
+
+static struct frame *reserve_pop(struct quire *q, pte_t *slot)
+{
+	struct frame *up = slot_table(q, slot), *table = up->next ? pfn_to_frame(q, up->next - 1) : NULL;
+
+	if (table) {
+		up->next = table->next;
+		table->next = 0;
+	}
+	return table;
+}
+
+pte_t *pgtable_block_slot(const struct pgtable *pt, u64 addr, pte_t *from, enum reserve_source *source)
+{
+	pte_t *slot = pgtable_alloc(pt, addr, PT_LAST_LEVEL - 1), p;
+	struct frame *table = NULL;
+
+	if (!slot)
+		return NULL;
+	p = pte_read(slot);
+	*source = pte_table(p) ? RESERVE_WAS_TABLE : RESERVE_NEW;
+	if (pte_table(p)) {
+		table = pfn_to_frame(pt->q, pte_pfn(p));
+	} else if (pte_none(p)) {
+		table = from ? reserve_pop(pt->q, from) : NULL;
+		*source = table ? RESERVE_MOVED : RESERVE_NEW;
+		if (!table)
+			table = table_alloc(pt, addr, PT_LAST_LEVEL);
+	}
+	if (!table || table->private)
+		return NULL;
+	if (*source == RESERVE_WAS_TABLE)
+		pgtable_set(pt->q, slot, __pte(0));
+	reserve_push(pt->q, slot, table);
+	return slot;
+}
+
+struct frame *pgtable_take_reserve(const struct pgtable *pt, pte_t *slot)
+{
+	struct frame *table = reserve_pop(pt->q, slot);
+
+	if (table)
+		count_table(pt, false, -1);
+	return table;
+}
+
+struct frame *pgtable_split_fill(const struct pgtable *pt, pte_t *slot, u64 addr)
+{
+	struct frame *table = reserve_pop(pt->q, slot);
+	pte_t block = pte_read(slot), *slots;
+
 	if (!table)
-		return -ENOMEM;
-	block = pte_read(slot);
+		table = table_alloc(pt, addr, PT_LAST_LEVEL);
+	if (!table)
+		return NULL;
 	slots = table_slots(pt->q, pte_mktable(frame_to_pfn(pt->q, table)));
 	for (u64 i = 0; i < PT_ENTRIES; i++)
 		pte_store(&slots[i], __pte((block.v | PTE_TABLE) + (i << PAGE_SHIFT)));
+	table->index = ALIGN_DOWN(addr, pt_size(PT_LAST_LEVEL - 1));
 	table->private = PT_ENTRIES;
+	return table;
+}
+
+void pgtable_split_store(const struct pgtable *pt, pte_t *slot, struct frame *table)
+{
 	pgtable_set(pt->q, slot, pte_mktable(frame_to_pfn(pt->q, table)));
-	return 0;
+}
+
+int pgtable_split_block(const struct pgtable *pt, u64 addr)
+{
+	pte_t *slot = pgtable_block(pt->q, *pt->pgd, addr);
+	struct frame *table = slot ? pgtable_split_fill(pt, slot, addr) : NULL;
+
+	if (table)
+		pgtable_split_store(pt, slot, table);
+	return slot && !table ? -ENOMEM : 0;
 }
 
 /* ---- validity ---- */
@@ -251,6 +335,17 @@ static bool table_is_valid(struct quire *q, u64 pa, u64 base, int level, bool em
 		  level, (unsigned long long)pa, (unsigned long long)base, f->type, (unsigned long long)live,
 		  (unsigned long long)f->private, (unsigned long long)f->index);
 	return false;
+}
+
+/* Tables in reserve below the table at pa. */
+static u64 reserve_length(struct quire *q, u64 pa)
+{
+	pfn_t next = pfn_to_frame(q, (pfn_t)(pa >> PAGE_SHIFT))->next;
+	u64 n = 0;
+
+	for (; next && n <= PT_ENTRIES; n++)
+		next = pfn_to_frame(q, next - 1)->next;
+	return n;
 }
 
 bool pgtable_is_valid(const struct pgtable *pt, bool empty_ok)
@@ -278,7 +373,7 @@ bool pgtable_is_valid(const struct pgtable *pt, bool empty_ok)
 		level++;
 		pa[level] = pte_addr(p);
 		idx[level] = 0;
-		tables++;
+		tables += 1 + reserve_length(pt->q, pa[level]);
 		if (!table_is_valid(pt->q, pa[level], base[level], level, empty_ok))
 			return false;
 	}

@@ -22,6 +22,12 @@
  * Tables are order-0 frames of type FRAME_PGTABLE; frame.private counts their non-zero entries, so that an empty table
  * is known without looking; frame.index is the first address it maps.  Tables are reached through the direct map.
  *
+ * A block comes with a table in reserve, so that it can be split when there is no memory: the reserves of a level-2 table's
+ * blocks hang on its record (frame.next), and count among the tree's tables.
+ *
+ * The contiguous hint stands in all 16 entries of an aligned 64 KiB that leads to as many aligned frames with the same attributes, or
+ * in none (ARM DDI 0487, D8.6.1).  pgtable_fill() sets it; whoever changes one entry takes it off all of them first (mm/memory.c).
+ *
  * Locks: user tables mm->lock, the kernel's q->lock.  Entries are read by MMUs without any lock, so each store is
  * one aligned 64-bit store.
  */
@@ -42,6 +48,7 @@ static inline u64 pt_size(int level) { return 1ull << pt_shift(level); }
 static inline unsigned pt_index(u64 addr, int level) { return (unsigned)(addr >> pt_shift(level)) & (PT_ENTRIES - 1); }
 #define PMD_SIZE (1ull << 21)
 #define CONT_PTE_SIZE (1ull << 16)
+#define CONT_PTES 16u
 
 #define PTE_VALID BIT(0)
 #define PTE_TABLE BIT(1)      /* levels 0-2: table, not block; level 3: must be set (page) */
@@ -89,7 +96,7 @@ static inline bool pte_hw_dirty(pte_t p) { return pte_write(p) && !pte_rdonly(p)
 static inline bool pte_dirty(pte_t p) { return (p.v & PTE_DIRTY) || pte_hw_dirty(p); }
 static inline bool pte_special(pte_t p) { return p.v & PTE_SPECIAL; }
 static inline bool pte_excl(pte_t p) { return p.v & PTE_EXCL; }
-static inline bool pte_cont(pte_t p) { return p.v & PTE_CONT; }
+static inline bool pte_cont(pte_t p) { return (p.v & (PTE_CONT | PTE_VALID)) == (PTE_CONT | PTE_VALID); }
 
 static inline pte_t pfn_pte(pfn_t pfn, u64 prot) { return __pte(((u64)pfn << PAGE_SHIFT) | prot); }
 static inline pte_t pte_mktable(pfn_t pfn) { return __pte(((u64)pfn << PAGE_SHIFT) | PTE_VALID | PTE_TABLE); }
@@ -229,6 +236,12 @@ struct pt_iter {
 };
 void pt_iter_init(struct pt_iter *it, struct quire *q, u64 pgd, u64 start, u64 end);
 bool pt_iter_next(struct pt_iter *it);
+/* The table under the iterator has changed (a block was split): the next step looks at the same address again. */
+static inline void pt_iter_again(struct pt_iter *it)
+{
+	it->next = it->addr;
+	it->slot = NULL;
+}
 
 /* Takes one empty table that lies wholly or partly in [*cursor, end) out of the tree (deepest first, never the root)
  * and returns its frame, counters updated, or NULL if none is left.  *cursor starts as the range's start and only
@@ -236,7 +249,24 @@ bool pt_iter_next(struct pt_iter *it);
 struct frame *pgtable_take_empty(const struct pgtable *pt, u64 *cursor, u64 end);
 /* The root, which must be empty; NULL if there is none. */
 struct frame *pgtable_take_root(const struct pgtable *pt);
-/* A 2 MiB block becomes 512 pages with the same attributes.  0 or -ENOMEM. */
+
+/* ---- blocks of 2 MiB ---- */
+/* The block that maps addr, or NULL. */
+pte_t *pgtable_block(struct quire *q, u64 pgd, u64 addr);
+/* The entry of the page at addr as a level-3 one, also if a block maps it; zero when there is none. */
+pte_t pgtable_read(struct quire *q, u64 pgd, u64 addr);
+/* The level-2 slot for addr, without an entry, with a table in reserve for it; NULL: out of memory, or pages are mapped there.
+ * An empty table in the way becomes the reserve, and its translation is to be flushed before the block is stored; else that of
+ * the block in slot `from` (if not NULL), which is about to move; else a new one. */
+enum reserve_source { RESERVE_NEW, RESERVE_MOVED, RESERVE_WAS_TABLE };
+pte_t *pgtable_block_slot(const struct pgtable *pt, u64 addr, pte_t *from, enum reserve_source *source);
+/* Takes a table out of the reserve of a slot whose block is gone; NULL if it had none.  The caller flushes and frees it. */
+struct frame *pgtable_take_reserve(const struct pgtable *pt, pte_t *slot);
+/* A block becomes 512 pages with the same attributes, in two steps: the table is filled, and stored in the block's place
+ * (which the caller has cleared and flushed in between, if the port wants that).  NULL: it had no reserve, and memory is short. */
+struct frame *pgtable_split_fill(const struct pgtable *pt, pte_t *slot, u64 addr);
+void pgtable_split_store(const struct pgtable *pt, pte_t *slot, struct frame *table);
+/* Both steps at once.  0 (also if no block maps addr) or -ENOMEM. */
 int pgtable_split_block(const struct pgtable *pt, u64 addr);
 /* Every table's count is right, no empty tables (unless allowed), *bytes (tables below the root) agrees.  Reports
  * through quire_log. */

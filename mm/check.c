@@ -90,6 +90,21 @@ static bool folio_is_valid(struct mm_struct *mm, const struct vm_area_struct *vm
 	return true;
 }
 
+/* A block: a whole anonymous folio, inside one VMA. */
+static bool block_is_valid(struct mm_struct *mm, u64 addr, pte_t p, struct sums *s)
+{
+	struct vm_area_struct *vma = vma_lookup(mm, addr);
+	struct folio *folio = pte_folio(mm, p);
+
+	if (!vma || vma_end(vma) < addr + PMD_SIZE || folio_order(folio) != PMD_ORDER || folio->f.type != FRAME_ANON ||
+	    folio_pfn(mm->q, folio) != pte_pfn(p) || folio->f.mapcount < PT_ENTRIES)
+		return COMPLAIN(mm, "%llx: block %llx is no whole folio of one VMA", (ull)addr, (ull)p.v);
+	if (pte_write(p) && !(vma->vm_flags & VM_WRITE))
+		return COMPLAIN(mm, "%llx: writable block in a VMA that is not", (ull)addr);
+	s->rss[MM_ANONPAGES] += PT_ENTRIES;
+	return folio_is_valid(mm, vma, addr, p, folio);
+}
+
 static bool entry_is_valid(struct mm_struct *mm, u64 addr, pte_t p, struct sums *s)
 {
 	struct vm_area_struct *vma = vma_lookup(mm, addr);
@@ -118,7 +133,7 @@ static bool entries_are_valid(struct mm_struct *mm, struct sums *s)
 
 	pt_iter_init(&it, mm->q, mm->pgd, 0, 1ull << VA_BITS);
 	while (pt_iter_next(&it))
-		if (!entry_is_valid(mm, it.addr, pte_read(it.slot), s))
+		if (!(it.level == PT_LAST_LEVEL ? entry_is_valid : block_is_valid)(mm, it.addr, pte_read(it.slot), s))
 			return false;
 	return true;
 }

@@ -7,6 +7,7 @@
  *   shared, present    ->   copied as it is for shmem; left to faults for files
  *   swap               ->   one more reference to the slot, not exclusive in both
  *   zero page, guard   ->   copied
+ *   block of 2 MiB     ->   as one private entry; pinned: split first
  *
  * It goes in pieces: a piece ends when the transaction is long enough, and goes on where it stopped.  Nobody else runs
  * in the child.  The parent's whole range is busy until the last flush, so its other threads' faults wait, as they do on
@@ -97,7 +98,7 @@ static void dup_run_end(struct dup *d, struct dup_run *run)
 	run->n = 0;
 }
 
-static void dup_run_add(struct dup *d, struct dup_run *run, struct folio *folio)
+static void dup_run_add(struct dup *d, struct dup_run *run, struct folio *folio, u32 n)
 {
 	if (run->n && run->folio != folio)
 		dup_run_end(d, run);
@@ -105,7 +106,7 @@ static void dup_run_add(struct dup *d, struct dup_run *run, struct folio *folio)
 		run->folio = folio;
 		run->head = folio_pfn(d->src->q, folio);
 	}
-	run->n++;
+	run->n += n;
 }
 
 /* A page that a native call of the parent may be writing: the child gets its own copy now.  False = no memory. */
@@ -161,7 +162,7 @@ static bool dup_present(struct dup *d, struct dup_run *run, pte_t *slot, const s
 		return dup_pinned(d, slot, it->addr, p);
 	}
 	set_pte(d->dst, slot, dup_protect(d, it, p));
-	dup_run_add(d, run, folio);
+	dup_run_add(d, run, folio, 1);
 	return true;
 }
 
@@ -179,23 +180,37 @@ static void dup_nonpresent(struct dup *d, pte_t *slot, const struct pt_iter *it,
 	set_pte(d->dst, slot, p);
 }
 
-/* Block entries are split in the parent first.  False = try again after a commit. */
-static bool dup_split(struct dup *d, const struct pt_iter *it)
+/* A block goes to the child as one, unless a native call is using a part of it; then its pages are copied one by one.
+ * False = stop here: no memory. */
+static bool dup_block(struct dup *d, struct dup_run *run, struct pt_iter *it)
 {
-	struct pgtable pt = mm_pgtable(d->src);
+	pte_t p = pte_read(it->slot), shared = pte_clear_excl(pte_wrprotect(p));
+	struct folio *folio = pte_folio(d->src, p);
 
-	d->starved = pgtable_split_block(&pt, it->addr) != 0;
-	tlb_remove(&d->tlb, ALIGN_DOWN(it->addr, PMD_SIZE), PT_ENTRIES, 0, 0);
-	return false;
+	if (port_range_pinned(d->src, it->addr, it->addr + PMD_SIZE)) {
+		d->starved = !mm_split_block(d->src, it->addr);
+		pt_iter_again(it);
+		return !d->starved;
+	}
+	d->starved = !mm_map_block(d->dst, it->addr, shared);
+	if (d->starved)
+		return false;
+	if (shared.v != p.v) {
+		set_pte(d->src, it->slot, shared);
+		if (pte_write(p))
+			tlb_protect(&d->tlb, it->addr, PT_ENTRIES);
+	}
+	dup_run_add(d, run, folio, PT_ENTRIES);
+	return true;
 }
 
 /* Copies one entry.  False = stop here: no memory, or a page on the move. */
-static bool dup_entry(struct dup *d, struct dup_run *run, const struct pt_iter *it)
+static bool dup_entry(struct dup *d, struct dup_run *run, struct pt_iter *it)
 {
 	pte_t p = pte_read(it->slot), *slot;
 
 	if (it->level != PT_LAST_LEVEL)
-		return dup_split(d, it);
+		return dup_block(d, run, it);
 	d->moving = pte_is_migration(p);
 	if (d->moving)
 		return false;

@@ -135,8 +135,11 @@ static bool free_piece(struct advice *a)
 		if (progress && txn_should_break())
 			return false;
 		progress = true;
-		if (it.level != PT_LAST_LEVEL)
+		if (it.level != PT_LAST_LEVEL) {
+			if (mm_split_block(a->mm, it.addr))
+				pt_iter_again(&it);
 			continue;
+		}
 		if (pte_is_swap(p))
 			free_swap(a, it.slot, p);
 		else if (pte_present(p) && !pte_special(p))

@@ -18,6 +18,108 @@ pte_t *pte_alloc(struct mm_struct *mm, u64 addr)
 	return pgtable_alloc(&pt, addr, PT_LAST_LEVEL);
 }
 
+/* ---- contiguous sets and blocks ---- */
+
+void contpte_unfold(struct mm_struct *mm, pte_t *slot)
+{
+	struct quire *q = mm->q;
+	pte_t *first = (pte_t *)ALIGN_DOWN((uintptr_t)slot, CONT_PTES * sizeof(pte_t)), old[CONT_PTES];
+	u64 at = ((uintptr_t)first & (PAGE_SIZE - 1)) / sizeof(pte_t), addr = virt_to_frame(q, first)->index + (at << PAGE_SHIFT);
+	u32 i;
+
+	for (i = 0; i < CONT_PTES; i++)
+		old[i] = pte_read(first + i);
+	if (!(q->caps & PORT_CAP_BBM)) {
+		for (i = 0; i < CONT_PTES; i++)
+			pte_store(first + i, __pte(0));
+		port_tlb_flush_range(mm, addr, addr + CONT_PTE_SIZE);
+	}
+	for (i = 0; i < CONT_PTES; i++)
+		pte_store(first + i, pte_mknoncont(old[i]));
+}
+
+/* Breaks a translation whose frames stay but whose size changes. */
+static void break_block(struct mm_struct *mm, pte_t *slot, u64 addr)
+{
+	if (mm->q->caps & PORT_CAP_BBM)
+		return;
+	pgtable_set(mm->q, slot, __pte(0));
+	port_tlb_flush_range(mm, ALIGN_DOWN(addr, PMD_SIZE), ALIGN_DOWN(addr, PMD_SIZE) + PMD_SIZE);
+}
+
+bool mm_split_block(struct mm_struct *mm, u64 addr)
+{
+	struct pgtable pt = mm_pgtable(mm);
+	pte_t *slot = pgtable_block(mm->q, mm->pgd, addr);
+	struct frame *table;
+
+	lockdep_assert_held(&mm->lock);
+	if (!slot)
+		return true;
+	table = pgtable_split_fill(&pt, slot, addr);
+	if (!table)
+		return false;
+	break_block(mm, slot, addr);
+	pgtable_split_store(&pt, slot, table);
+	return true;
+}
+
+void mm_split_block_at(struct mm_struct *mm, u64 addr)
+{
+	if (addr & (PMD_SIZE - 1))
+		mm_split_block(mm, addr);
+}
+
+/* p as a block at addr, with the reserve of the one in `from`, or another. */
+static bool store_block(struct mm_struct *mm, u64 addr, pte_t p, pte_t *from, enum reserve_source *source)
+{
+	struct pgtable pt = mm_pgtable(mm);
+	pte_t *slot = pgtable_block_slot(&pt, addr, from, source);
+
+	lockdep_assert_held(&mm->lock);
+	if (!slot)
+		return false;
+	/* Walkers may still be on their way to the empty table: it stays ours, and empty until the block is split. */
+	if (*source == RESERVE_WAS_TABLE)
+		break_block(mm, slot, addr);
+	pgtable_set(mm->q, slot, pte_mkblock(p));
+	return true;
+}
+
+bool mm_map_block(struct mm_struct *mm, u64 addr, pte_t p)
+{
+	enum reserve_source source;
+
+	return store_block(mm, addr, p, NULL, &source);
+}
+
+bool mm_move_block(struct mmu_gather *tlb, pte_t *slot, u64 addr, u64 to)
+{
+	enum reserve_source source;
+
+	if (!store_block(tlb->mm, to, pte_read(slot), slot, &source))
+		return false;
+	if (source != RESERVE_MOVED) {
+		clear_block(tlb, slot, addr);
+		return true;
+	}
+	pgtable_set(tlb->mm->q, slot, __pte(0));
+	tlb_remove(tlb, addr, PT_ENTRIES, 0, 0);
+	return true;
+}
+
+void clear_block(struct mmu_gather *tlb, pte_t *slot, u64 addr)
+{
+	struct pgtable pt = mm_pgtable(tlb->mm);
+	struct frame *table;
+
+	pgtable_set(tlb->mm->q, slot, __pte(0));
+	table = pgtable_take_reserve(&pt, slot);
+	tlb_remove(tlb, addr, PT_ENTRIES, table ? frame_to_pfn(tlb->mm->q, table) : 0, table != NULL);
+}
+
+/* ---- zapping ---- */
+
 /* A run of entries that map consecutive pages of one folio and were cleared already. */
 struct zap_run {
 	struct folio *folio;
@@ -104,32 +206,41 @@ static void zap_nonpresent(struct mmu_gather *tlb, u64 addr, pte_t p)
 	}
 }
 
-/* A block that lies only partly in the range must be split first. */
-static bool zap_block_ready(struct mmu_gather *tlb, const struct pt_iter *it)
+/* A block that lies only partly in the range becomes pages, and the iterator looks again. */
+static bool zap_needs_split(struct mmu_gather *tlb, struct pt_iter *it)
 {
-	struct pgtable pt = mm_pgtable(tlb->mm);
-
-	if (it->level == PT_LAST_LEVEL)
-		return true;
-	if (!(it->addr & (pt_size(it->level) - 1)) && it->addr + pt_size(it->level) <= it->end)
-		return true;
-	tlb->need_memory = pgtable_split_block(&pt, it->addr) != 0;
-	tlb_remove(tlb, ALIGN_DOWN(it->addr, pt_size(it->level)), pt_size(it->level) >> PAGE_SHIFT, 0, 0);
-	return false;
+	if (it->level == PT_LAST_LEVEL ||
+	    (!(it->addr & (pt_size(it->level) - 1)) && it->addr + pt_size(it->level) <= it->end))
+		return false;
+	tlb->need_memory = !mm_split_block(tlb->mm, it->addr);
+	pt_iter_again(it);
+	return true;
 }
 
-static void zap_entry(struct mmu_gather *tlb, struct zap_run *run, const struct pt_iter *it)
+/* How many entries can go at once: a whole contiguous set, if it lies in the range. */
+static u32 zap_batch(const struct pt_iter *it, pte_t p)
+{
+	return pte_cont(p) && !(it->addr & (CONT_PTE_SIZE - 1)) && it->addr + CONT_PTE_SIZE <= it->end ? CONT_PTES : 1;
+}
+
+static void zap_entry(struct mmu_gather *tlb, struct zap_run *run, struct pt_iter *it)
 {
 	struct mm_struct *mm = tlb->mm;
 	pte_t p = pte_read(it->slot);
-	u32 n = (u32)(pt_size(it->level) >> PAGE_SHIFT);
+	u32 n = PT_ENTRIES;
 
 	if (!pte_present(p)) {
 		zap_nonpresent(tlb, it->addr, p);
 		set_pte(mm, it->slot, __pte(0));
 		return;
 	}
-	set_pte(mm, it->slot, __pte(0));
+	if (it->level != PT_LAST_LEVEL) {
+		clear_block(tlb, it->slot, it->addr);
+	} else {
+		n = zap_batch(it, p);
+		clear_ptes(mm, it->slot, n);
+		it->next = it->addr + ((u64)n << PAGE_SHIFT);
+	}
 	if (pte_special(p))
 		tlb_remove(tlb, it->addr, n, 0, 0);
 	else
@@ -148,10 +259,12 @@ bool zap_page_range(struct mmu_gather *tlb, u64 *cursor, u64 end, u32 flags)
 	pt_iter_init(&it, mm->q, mm->pgd, *cursor, end);
 	while (pt_iter_next(&it)) {
 		*cursor = it.addr;
-		done = !tlb_full(tlb) && !(progress && txn_should_break()) && zap_block_ready(tlb, &it);
+		done = !tlb_full(tlb) && !(progress && txn_should_break()) && !tlb->need_memory;
 		if (!done)
 			break;
 		progress = true;
+		if (zap_needs_split(tlb, &it))
+			continue;
 		if (should_zap(mm, pte_read(it.slot), flags))
 			zap_entry(tlb, &run, &it);
 	}

@@ -129,8 +129,39 @@ static inline struct pgtable mm_pgtable(struct mm_struct *mm)
 static inline pte_t *pte_lookup(struct mm_struct *mm, u64 addr) { return pgtable_pte(mm->q, mm->pgd, addr); }
 /* The same, making tables; NULL when memory is short (drop the locks, mm_reclaim(), retry). */
 pte_t *pte_alloc(struct mm_struct *mm, u64 addr);
+/* The entry of the page at addr, read only: of a block its part, as if it were an entry of its own. */
+static inline pte_t pte_at(struct mm_struct *mm, u64 addr) { return pgtable_read(mm->q, mm->pgd, addr); }
+/* The contiguous set around slot becomes single entries (break-before-make). */
+void contpte_unfold(struct mm_struct *mm, pte_t *slot);
 /* The only way to change an entry of an mm. */
-static inline void set_pte(struct mm_struct *mm, pte_t *slot, pte_t p) { pgtable_set(mm->q, slot, p); }
+static inline void set_pte(struct mm_struct *mm, pte_t *slot, pte_t p)
+{
+	if (unlikely(pte_cont(pte_read(slot))))
+		contpte_unfold(mm, slot);
+	pgtable_set(mm->q, slot, pte_cont(p) ? pte_mknoncont(p) : p);
+}
+/* n entries of one table, alone or whole contiguous sets, become none. */
+static inline void clear_ptes(struct mm_struct *mm, pte_t *slot, u32 n)
+{
+	if (unlikely(n < CONT_PTES && pte_cont(pte_read(slot))))
+		contpte_unfold(mm, slot);
+	pgtable_clear(mm->q, slot, n);
+}
+
+/* Blocks of 2 MiB: whole anonymous folios.  A block lies in one VMA, counts for 512 entries in every counter, and has a table
+ * in reserve, so that splitting it cannot fail.  Whoever changes a part of it splits it first. */
+/* The block at addr, if there is one, becomes pages; the translations stay right.  Only a block without reserve (which
+ * nobody but a test makes) may stay, for want of memory: false. */
+bool mm_split_block(struct mm_struct *mm, u64 addr);
+/* The same where a VMA is about to end at addr, inside the block. */
+void mm_split_block_at(struct mm_struct *mm, u64 addr);
+/* Maps p (a page's entry for the first frame) as a block; false when memory for tables is short, or pages are mapped there. */
+bool mm_map_block(struct mm_struct *mm, u64 addr, pte_t p);
+struct mmu_gather;
+/* Clears a block's entry, and gathers its translation and the table that it had in reserve. */
+void clear_block(struct mmu_gather *tlb, pte_t *slot, u64 addr);
+/* Moves a block to another aligned address.  False when memory for the tables above is short; going back never is. */
+bool mm_move_block(struct mmu_gather *tlb, pte_t *slot, u64 addr, u64 to);
 /* The folio behind a present, not special entry. */
 static inline struct folio *pte_folio(struct mm_struct *mm, pte_t p) { return pfn_folio(mm->q, pte_pfn(p)); }
 

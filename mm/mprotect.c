@@ -45,6 +45,7 @@ static bool change_range(struct mmu_gather *tlb, const struct vm_area_struct *vm
 		progress = true;
 		if (!pte_present(p))
 			continue;
+		DEBUG_ON(it.level != PT_LAST_LEVEL && it.addr + PMD_SIZE > it.end); /* a VMA holds whole blocks */
 		n = change_one(vma, p);
 		if (n.v == p.v)
 			continue;

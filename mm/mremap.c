@@ -88,19 +88,24 @@ static int check_vma(struct remap *r)
 
 /* ---- moving entries ---- */
 
+/* A block moves as one if all of it does and its new place is aligned, else page by page.  False = no memory. */
+static bool move_block(struct mmu_gather *tlb, struct pt_iter *it, u64 to)
+{
+	if (((it->addr | to) & (PMD_SIZE - 1)) || it->addr + PMD_SIZE > it->end) {
+		pt_iter_again(it);
+		return mm_split_block(tlb->mm, it->addr);
+	}
+	return mm_move_block(tlb, it->slot, it->addr, to);
+}
+
 /* Moves one entry.  False = no memory for the tables of its new place. */
-static bool move_entry(struct mmu_gather *tlb, const struct pt_iter *it, u64 to)
+static bool move_entry(struct mmu_gather *tlb, struct pt_iter *it, u64 to)
 {
 	struct mm_struct *mm = tlb->mm;
-	struct pgtable pt = mm_pgtable(mm);
 	pte_t *slot, p;
 
-	if (it->level != PT_LAST_LEVEL) {
-		bool ok = pgtable_split_block(&pt, it->addr) == 0;
-
-		tlb_remove(tlb, ALIGN_DOWN(it->addr, PMD_SIZE), PT_ENTRIES, 0, 0);
-		return ok;
-	}
+	if (it->level != PT_LAST_LEVEL)
+		return move_block(tlb, it, to);
 	slot = pte_alloc(mm, to);
 	if (!slot)
 		return false;
@@ -125,7 +130,7 @@ static int move_piece(struct mmu_gather *tlb, u64 *from, u64 end, u64 shift)
 		if (!move_entry(tlb, &it, it.addr + shift))
 			return -ENOMEM;
 		progress = true;
-		if (it.level != PT_LAST_LEVEL)
+		if (tlb_full(tlb))
 			return 0;
 	}
 	*from = end;

@@ -104,7 +104,12 @@ static void walk_vma(struct walk *w, struct vm_area_struct *vma)
 
 	for (u32 i = 0; i < nr && w->left && !w->stopped; i++) {
 		u64 addr = vma_address(vma, w->folio, i);
-		pte_t *slot = addr == ~0ull ? NULL : pte_lookup(mm, addr);
+		pte_t *slot;
+
+		/* Visitors know pages only. */
+		if (i == 0 && nr == PT_ENTRIES && !(addr & (PMD_SIZE - 1)))
+			mm_split_block(mm, addr);
+		slot = addr == ~0ull ? NULL : pte_lookup(mm, addr);
 		pte_t p = slot ? pte_read(slot) : __pte(0);
 
 		if (!entry_is_wanted(p, pfn + i, w->flags))

@@ -222,6 +222,7 @@ struct vm_area_struct *vma_split(struct mm_struct *mm, struct vm_area_struct *vm
 	struct vm_area_struct *upper = vma_alloc(mm);
 	u64 pages = (addr - vma_start(vma)) >> PAGE_SHIFT;
 
+	mm_split_block_at(mm, addr);
 	*upper = *vma;
 	upper->node = (struct range_node){addr, vma_end(vma)};
 	upper->vm_pgoff += pages;
@@ -418,6 +419,8 @@ static struct vm_area_struct *merge_existing(struct mm_struct *mm, struct vm_are
 		return NULL;
 	if (start == vma_start(vma) && end == vma_end(vma) && !can_merge_remove(vma))
 		return NULL;
+	mm_split_block_at(mm, start);
+	mm_split_block_at(mm, end);
 	if (!left) {
 		vma_give_up(mm, vma, next, start, end);
 		vma_set_range(mm, next, start, vma_end(next));

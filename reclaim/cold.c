@@ -90,6 +90,8 @@ static u64 cold_some(struct cold_walk *w, u64 addr, u64 end)
 		}
 		if (it.level == PT_LAST_LEVEL)
 			cold_entry(w, it.addr, it.slot);
+		else if (mm_split_block(w->mm, it.addr))
+			pt_iter_again(&it);
 	}
 	spin_unlock(&q->lock);
 	tlb_flush(&w->tlb);

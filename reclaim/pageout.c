@@ -43,6 +43,8 @@ static u64 collect(struct pageout *p, u64 addr, u64 end, bool *split)
 
 		if (txn_should_break())
 			return it.addr;
+		if (it.level != PT_LAST_LEVEL && mm_split_block(p->mm, it.addr))
+			pt_iter_again(&it);
 		if (!folio || (folio_order(folio) && it.addr < p->no_split))
 			continue;
 		if (p->n == SWAPOUT_BATCH || port_ctx()->nparked >= CTX_MAX_PARKED || (folio_order(folio) && p->n))

@@ -20,6 +20,8 @@ struct ctx;
 #define PORT_CAP_HOST_FILES BIT(3)   /* file folios are tokens: bytes live in the host's page cache */
 #define PORT_CAP_VIRGIN_ZERO BIT(4)  /* never-used frames read as zero */
 #define PORT_CAP_TBI BIT(5)          /* the MMU ignores the top byte of user addresses */
+#define PORT_CAP_BBM BIT(6)          /* a translation may change its size, its frames unchanged, without break-before-make (FEAT_BBM) */
+#define PORT_CAP_CONT BIT(7)         /* the TLB makes use of the contiguous hint */
 u64 port_caps(const struct quire *q);
 
 /* ---- contexts and waiting ---- */

@@ -188,16 +188,14 @@ static bool peek(struct mm_struct *mm, u64 addr, void *to, size_t n)
 static void owner_died(struct mm_struct *mm, u64 futex, u32 tid)
 {
 	u32 word, died;
-	pte_t *slot, p = { 0 };
+	pte_t p;
 
 	if (!peek(mm, futex, &word, 4) || (word & 0x3fffffffu) != tid)
 		return;
 	died = (word & 0x80000000u) | FUTEX_OWNER_DIED;
 	access_process_vm(mm, futex, &died, 4, true);
 	spin_lock(&mm->lock);
-	slot = pte_lookup(mm, futex);
-	if (slot)
-		p = pte_read(slot);
+	p = pte_at(mm, futex);
 	spin_unlock(&mm->lock);
 	if (pte_valid(p))
 		host_call(__NR_futex, SHARED_BASE + RAM_OFFSET + pte_addr(p) + (futex & (PAGE_SIZE - 1)), FUTEX_WAKE, 1);

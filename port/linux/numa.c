@@ -90,13 +90,12 @@ long guest_set_mempolicy(const u64 a[6])
 static bool is_mapped(u64 addr)
 {
 	struct mm_struct *mm = kproc.mm;
-	pte_t *slot, p;
+	pte_t p;
 
 	if (addr >= GUEST_END)
 		return false;
 	spin_lock(&mm->lock);
-	slot = pte_lookup(mm, addr);
-	p = slot ? pte_read(slot) : __pte(0);
+	p = pte_at(mm, addr);
 	spin_unlock(&mm->lock);
 	return pte_present(p) && pte_user(p) && !pte_special(p);
 }
@@ -139,17 +138,17 @@ long guest_get_mempolicy(const u64 a[6])
 static s32 page_node(u64 addr)
 {
 	struct mm_struct *mm = kproc.mm;
-	pte_t *slot;
 	s32 node;
+	pte_t p;
 
 	if (addr >= GUEST_END)
 		return -EFAULT;
 	spin_lock(&mm->lock);
-	slot = pte_lookup(mm, addr);
+	p = pte_at(mm, addr);
 	if (!vma_lookup(mm, addr))
 		node = -EFAULT;
-	else if (slot && pte_valid(pte_read(slot)))
-		node = pte_special(pte_read(slot)) ? -EFAULT : 0;
+	else if (pte_valid(p))
+		node = pte_special(p) ? -EFAULT : 0;
 	else
 		node = -ENOENT;
 	spin_unlock(&mm->lock);

@@ -11,7 +11,7 @@
 
 u64 port_caps(const struct quire *q)
 {
-	return PORT_CAP_DIRECT_MAP | PORT_CAP_HOST_FILES | PORT_CAP_VIRGIN_ZERO;
+	return PORT_CAP_DIRECT_MAP | PORT_CAP_HOST_FILES | PORT_CAP_VIRGIN_ZERO | PORT_CAP_BBM;
 }
 
 struct ctx *port_ctx(void)

@@ -170,6 +170,17 @@ static void run_extend(struct mm_struct *mm, u64 addr, pte_t *slot, const struct
 	}
 }
 
+/* A block of 2 MiB is one run. */
+static void run_of_block(u64 addr, const struct leaf *at, struct run *r)
+{
+	u64 start = ALIGN_DOWN(addr, PMD_SIZE);
+
+	*r = (struct run){ .start = start, .end = start + PMD_SIZE, .kind = RUN_RAM, .prot = at->prot,
+			   .pfn = at->pfn - (pfn_t)((addr - start) >> PAGE_SHIFT) };
+	kproc.seq_window = PMD_SIZE;
+	kproc.seq_next = r->end;
+}
+
 /* ---- what was installed lately, for fork ---- */
 
 static void note_install(u64 start, u64 end)
@@ -220,8 +231,11 @@ static enum refill_result find_run(struct mm_struct *mm, u64 addr, u32 need, str
 		return REFILL_STALE;
 	}
 	slot = pgtable_pte(mm->q, mm->pgd, addr);
-	if (slot && leaf_read(mm->q, pte_read(slot), &at) && (at.prot & need) == need) {
-		run_extend(mm, addr, slot, &at, r);
+	if (leaf_read(mm->q, slot ? pte_read(slot) : pgtable_read(mm->q, mm->pgd, addr), &at) && (at.prot & need) == need) {
+		if (slot)
+			run_extend(mm, addr, slot, &at, r);
+		else
+			run_of_block(addr, &at, r);
 		res = REFILL_OK;
 	}
 	spin_unlock(&mm->lock);
@@ -452,12 +466,10 @@ static void refresh_pinned(u64 start, u64 end)
 
 	for (a = start; a < end; a += PAGE_SIZE) {
 		struct leaf at = { .folio = NULL };
-		pte_t *slot;
 		bool valid;
 
 		spin_lock(&kproc.mm->lock);
-		slot = pgtable_pte(kproc.mm->q, kproc.mm->pgd, a);
-		valid = slot && leaf_read(kproc.mm->q, pte_read(slot), &at);
+		valid = leaf_read(kproc.mm->q, pgtable_read(kproc.mm->q, kproc.mm->pgd, a), &at);
 		if (valid) {
 			r = (struct run){ .start = a, .end = a + PAGE_SIZE, .kind = at.kind, .prot = at.prot,
 					  .pfn = at.pfn, .mapping = at.mapping, .off = at.index << PAGE_SHIFT };

@@ -153,7 +153,7 @@ void sim_machine_free(struct quire *q)
 u64 port_caps(const struct quire *q)
 {
 	const struct sim_config *c = &sim_of(q)->cfg;
-	u64 caps = PORT_CAP_DIRECT_MAP;
+	u64 caps = PORT_CAP_DIRECT_MAP | PORT_CAP_CONT;
 
 	if (c->zones && c->zones->lowmem_end < c->memory)
 		caps &= ~PORT_CAP_DIRECT_MAP;

@@ -77,7 +77,7 @@ static void put(struct space *s, u64 va, u64 entry, int level)
 	slot = pgtable_alloc(&pt, va, level);
 	CHECK(s->p, slot != NULL);
 	if (slot)
-		set_pte(s->mm, slot, __pte(entry));
+		pgtable_set(s->p->q, slot, __pte(entry)); /* as it is: contiguous entries, too */
 	spin_unlock(&s->mm->lock);
 }
 
