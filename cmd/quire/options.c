@@ -298,7 +298,7 @@ const struct option_spec run_option_table[] = {
 	 "Which pages go first when memory is short: second-chance, generations or clock (docs/policies.md).", set_policy},
 	{"overcommit", "0|1|2", "0", "As vm.overcommit_memory: 0 guess, 1 always, 2 never.", set_overcommit},
 	{"aslr", "on|off", "on", "Randomise where stack, heap and mappings lie.", set_aslr},
-	{"patch-syscalls", "on|off", "off", "Rewrite system calls that a program makes often, in the machine's copies of its text, so that "
+	{"patch-syscalls", "on|off", "on", "Rewrite system calls that a program makes often, in the machine's copies of its text, so that "
 	 "they need no signal.", set_patch_syscalls},
 	{"seed", "N", "drawn from the host", "Seed of everything random in the machine.", set_seed},
 	{"name", "NAME", "the supervisor's process number", "How other commands find the machine.", set_name},
@@ -324,6 +324,7 @@ void run_options_default(struct run_options *o, const struct host_facts *host)
 	o->nr_cpus = MAX(1u, MIN(host->nr_cpus, RUN_MAX_CPUS));
 	o->folio_max_order = 9;
 	o->aslr = true;
+	o->patch_syscalls = true;
 }
 
 /* How many letters differ at the least (Levenshtein), for "did you mean"; names are short. */

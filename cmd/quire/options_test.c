@@ -45,7 +45,7 @@ static void defaults(void **state)
 	assert_int_equal(o.memory, 6ull << 30);
 	assert_int_equal(o.nr_cpus, 2);
 	assert_int_equal(o.folio_max_order, 9);
-	assert_true(o.aslr && !o.seed_given && !o.keep && !o.stats && !o.verbose);
+	assert_true(o.aslr && o.patch_syscalls && !o.seed_given && !o.keep && !o.stats && !o.verbose);
 	assert_int_equal(o.overcommit, 0);
 	assert_null(o.name);
 	assert_null(o.log_path);
@@ -109,12 +109,13 @@ static void memory_refusals(void **state)
 
 static void other_values(void **state)
 {
-	assert_int_equal(parse("--cpus 4 --folio-max 64K --seed 0x10 --aslr off --overcommit 2 --name a.b-c_1 --keep "
+	assert_int_equal(parse("--cpus 4 --folio-max 64K --seed 0x10 --aslr off --patch-syscalls off --overcommit 2 --name a.b-c_1 --keep "
 			       "--log /tmp/l --json --verbose -- prog -x --memory"), OPTIONS_OK);
 	assert_int_equal(o.nr_cpus, 4);
 	assert_int_equal(o.folio_max_order, 4);
 	assert_true(o.seed_given && o.seed == 16);
 	assert_false(o.aslr);
+	assert_false(o.patch_syscalls);
 	assert_int_equal(o.overcommit, 2);
 	assert_string_equal(o.name, "a.b-c_1");
 	assert_string_equal(o.log_path, "/tmp/l");
@@ -143,6 +144,7 @@ static void refusals(void **state)
 	refuses("--folio-max 25% x", "no unit");
 	refuses("--seed abc x", "not a whole number");
 	refuses("--aslr maybe x", "on or off");
+	refuses("--patch-syscalls 1 x", "on or off");
 	refuses("--overcommit 3 x", "0 to 2");
 	refuses("--policy best x", "second-chance, generations or clock");
 	refuses("--name ../x y", "not a name");

@@ -230,13 +230,22 @@ void patch_leave_cave(struct ucontext_host *uc)
 bool patch_is_hlt(struct ucontext_host *uc)
 {
 	int b = block_at(uc->r.ip), i;
+	u32 off;
 
 	if (b < 0)
 		return false;
-	i = patch_site_find((u32)b, (u32)(uc->r.ip - kproc.patch.base[b]) - (PATCH_FAR_LEN - CALL_INSN));
-	if (i < 0 || store()->site[i].kind != PATCH_FAR)
+	off = (u32)(uc->r.ip - kproc.patch.base[b]);
+	i = patch_site_find((u32)b, off);
+	if (i < 0 || store()->site[i].kind != PATCH_NEAR)
+		i = patch_site_find((u32)b, off - (PATCH_FAR_LEN - CALL_INSN));
+	else
+		off = 0;
+	if (i < 0 || (off && store()->site[i].kind != PATCH_FAR))
 		return false;
+	uc->r.flags &= ~EFLAGS_RF;
 	uc->r.ip += CALL_INSN;
+	uc->r.cx = uc->r.ip;
+	uc->r.r11 = uc->r.flags;
 	return true;
 }
 
@@ -647,6 +656,19 @@ static s64 find_cave(struct patch_elf *e, const struct patch_block *b, u32 site)
 	return -1;
 }
 
+/*
+ * In text that any process of the machine may be executing.  The barrier interrupts every CPU that runs one, so nobody puts a
+ * new byte behind an old one.  (As the kernel's own text_poke(), with hlt for int3: a debugger may want those.)
+ */
+static void write_near(volatile u8 *site, u8 distance)
+{
+	site[0] = 0xf4;
+	host_call(__NR_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+	site[1] = distance;
+	host_call(__NR_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+	site[0] = 0xeb;
+}
+
 static bool make_near(struct patch_elf *e, u32 index, u32 off)
 {
 	const struct patch_block *b = &store()->block[index];
@@ -654,14 +676,16 @@ static bool make_near(struct patch_elf *e, u32 index, u32 off)
 	struct patch_site s = { .block = index, .off = off, .nr = -1, .kind = PATCH_NEAR };
 	s64 cave;
 
-	/* One store must change both bytes for everybody. */
-	if (off >> PAGE_SHIFT >= b->pages || off % 8 == 7 || bytes[off] != 0x0f || bytes[off + 1] != 0x05)
+	if (off >> PAGE_SHIFT >= b->pages || bytes[off] != 0x0f || bytes[off + 1] != 0x05)
 		return false;
 	cave = find_cave(e, b, off);
 	if (cave < 0)
 		return false;
 	s.cave = (u32)cave;
-	return patch_near_add(&s, bytes) >= 0;
+	if (patch_near_add(&s, bytes) < 0)
+		return false;
+	write_near(bytes + off, (u8)(s.cave - off - PATCH_NEAR_LEN));
+	return true;
 }
 
 static void use_block(int i, u64 base)

@@ -10,8 +10,8 @@
  *	      Written only into a new block, which nobody executes yet.
  *	NEAR  0f 05                  syscall                      ->  eb ..                  jmp to a cave
  *	      A cave is padding between two functions that .eh_frame proves to be none of either: 7 bytes, jmp *slot.
- *	      Written into a block in use: the cave first, then the two bytes by one store inside an aligned quadword, which other
- *	      CPUs see whole or not at all (AMD APM 2, 7.6.1 "asynchronous modification"; Windows' hot patches rely on the same).
+ *	      Written into a block in use, a byte at a time: first hlt, which traps and counts as the call, then the distance,
+ *	      then the jump, with all CPUs interrupted in between.  Who dies on the way leaves a hlt, which works.
  *
  * Slots are absolute addresses (PATCH_SLOTS), so a block is good at any address that the file is mapped at.  slot[i] points to
  * stub i, which loads i and goes on in patch_entry; kproc.patch.base[] says where this process has the block, hence where to return.

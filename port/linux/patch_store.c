@@ -153,21 +153,15 @@ static bool taken(const struct patch_site *site)
 	return false;
 }
 
-/*
- * The site becomes a jump in text that others may be executing: the cave, which nobody executes, is complete before the two
- * bytes are stored at once.  All in one transaction: a death in the middle takes everything back, in the reverse order.
- */
+/* A site and its cave, which nobody executes; the site itself is the caller's to change (patch.c). */
 int patch_near_add(const struct patch_site *site, u8 *block)
 {
 	int slot;
 
 	spin_lock(&store()->lock);
 	slot = taken(site) ? -1 : site_add(site);
-	if (slot >= 0) {
+	if (slot >= 0)
 		write_jump(block + site->cave, (u32)slot);
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		*(volatile u16 *)(block + site->off) = (u16)(0xeb | (u8)(site->cave - site->off - PATCH_NEAR_LEN) << 8);
-	}
 	spin_unlock(&store()->lock);
 	return slot;
 }
