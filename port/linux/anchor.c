@@ -10,6 +10,8 @@
  */
 #include "refill.h"
 #include "hostsys.h"
+#include <fmt.h>
+#include <linux/fcntl.h>
 
 #define MAX_ANCHORS 4096u
 #define ANCHOR_GAP (1ull << 21)
@@ -28,15 +30,23 @@ static u64 next_addr = ANCHOR_BASE;
 static u32 holders;      /* threads that use an anchor which no mapping keeps (yet) */
 static bool trim_wanted; /* somebody would have trimmed meanwhile */
 
-static struct anchor_slot *find(u64 dev, u64 ino, u32 prot, bool writable, u64 end)
+static struct anchor_slot *find_exactly(u64 dev, u64 ino, u32 prot, bool writable, u64 end)
 {
 	u32 i;
 
 	for (i = 0; i < nslots; i++)
 		if (slots[i].ino == ino && slots[i].dev == dev && slots[i].prot == prot && slots[i].len >= end &&
-		    (!writable || slots[i].writable))
+		    slots[i].writable == writable)
 			return &slots[i];
 	return NULL;
+}
+
+/* What need not be writable is not, if there is a choice: every mapping made from a writable one is a writer's for the host. */
+static struct anchor_slot *find(u64 dev, u64 ino, u32 prot, bool writable, u64 end)
+{
+	struct anchor_slot *s = writable ? NULL : find_exactly(dev, ino, prot, false, end);
+
+	return s ? s : find_exactly(dev, ino, prot, true, end);
 }
 
 static struct anchor_slot *add(u64 dev, u64 ino, u64 len, u32 prot, bool writable)
@@ -51,14 +61,31 @@ static struct anchor_slot *add(u64 dev, u64 ino, u64 len, u32 prot, bool writabl
 	return s;
 }
 
-/* A writable one is mapped for writing first: only then does the host check seals and count the mapping as a writer's. */
+/* A descriptor of the same file that cannot write; negative if there is none to be had. */
+static long reopen_readonly(int fd)
+{
+	char path[40];
+	struct fmt_buf b = fmt_init(path, sizeof(path));
+
+	fmt_printf(&b, "/proc/self/fd/%d", fd);
+	return host_call(__NR_openat, HOST_AT_FDCWD, path, HOST_O_CLOEXEC);
+}
+
+/*
+ * A writable one is mapped for writing first: only then does the host check seals and count the mapping as a writer's.  What
+ * is only read must not count as one, or a file that is mapped privately could not be sealed: the host goes by the descriptor.
+ */
 static long map_anchor(const struct anchor_slot *s, int fd)
 {
 	u32 prot = PROT_READ | (s->writable ? PROT_WRITE : 0);
-	long ret = host_call(__NR_mmap, s->addr, s->len, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+	bool may_write = !s->writable && (host_call(__NR_fcntl, fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+	long reader = may_write ? reopen_readonly(fd) : -1;
+	long ret = host_call(__NR_mmap, s->addr, s->len, prot, MAP_SHARED | MAP_FIXED, reader < 0 ? fd : reader, 0);
 
 	if (ret >= 0 && s->writable)
 		ret = host_call(__NR_mprotect, s->addr, s->len, PROT_READ);
+	if (reader >= 0)
+		host_call(__NR_close, reader);
 	return ret;
 }
 
@@ -68,7 +95,7 @@ long anchor_create(int fd, u64 dev, u64 ino, u64 end, bool writable)
 	long ret = 0;
 
 	install_lock();
-	if (!find(dev, ino, PROT_READ, writable, end)) {
+	if (!find_exactly(dev, ino, PROT_READ, writable, end)) {
 		s = add(dev, ino, PAGE_ALIGN(end), PROT_READ, writable);
 		ret = s ? map_anchor(s, fd) : -ENOMEM;
 		if (s && ret < 0)
@@ -143,12 +170,14 @@ void *anchor_bytes(u64 dev, u64 ino, u64 off, bool write, u64 *avail)
 	return (void *)(s->addr + off);
 }
 
+/* Private mappings have one that is only read. */
 static bool in_use(struct mm_struct *mm, const struct anchor_slot *s)
 {
 	struct vm_area_struct *vma;
 
 	for (vma = vma_first(mm); vma; vma = vma_next(mm, vma))
-		if (vma->vm_file && vma->vm_file->mapping->dev == s->dev && vma->vm_file->mapping->ino == s->ino)
+		if (vma->vm_file && vma->vm_file->mapping->dev == s->dev && vma->vm_file->mapping->ino == s->ino &&
+		    (!s->writable || (vma->vm_flags & VM_SHARED)))
 			return true;
 	return false;
 }

@@ -20,6 +20,7 @@
 #include <linux/sched.h>
 
 #define FORK_FLAGS_HOST (CLONE_PARENT | CLONE_PIDFD | CLONE_FILES | CLONE_FS | CLONE_SYSVSEM | CLONE_IO | 0xffull)
+#define MAX_PID_NS_LEVEL 32u
 #define CLONE_NEW_ANY (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
 		       CLONE_NEWNET)
 
@@ -331,22 +332,57 @@ long sys_clone(struct trap *t, u64 flags, u64 stack, u64 ptid, u64 ctid, u64 tls
 	return do_clone(t, &r);
 }
 
+/* A longer structure than ours may hold nothing but zeros beyond it (copy_struct_from_user). */
+static long copy_clone_args(struct clone_args *ca, u64 args, u64 size)
+{
+	u64 at;
+	u8 rest;
+
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	if (size < CLONE_ARGS_SIZE_VER0)
+		return -EINVAL;
+	for (at = sizeof(*ca); at < size; at++) {
+		if (copy_from_user(&rest, args + at, 1))
+			return -EFAULT;
+		if (rest)
+			return -E2BIG;
+	}
+	memset(ca, 0, sizeof(*ca));
+	return copy_from_user(ca, args, MIN(size, sizeof(*ca))) ? -EFAULT : 0;
+}
+
+/* What clone(2) says of clone3's arguments, in Linux's order. */
+static long check_clone3(const struct clone_args *ca, u64 size)
+{
+	u64 known = 0xffffffffull | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
+	bool bad_stack = (ca->stack == 0) != (ca->stack_size == 0) || ca->stack > GUEST_END ||
+			 ca->stack_size > GUEST_END - ca->stack;
+
+	if (ca->set_tid_size > MAX_PID_NS_LEVEL || (ca->set_tid == 0) != (ca->set_tid_size == 0) || ca->exit_signal > NSIG)
+		return -EINVAL;
+	if ((ca->flags & CLONE_INTO_CGROUP) && (ca->cgroup > INT_MAX || size < CLONE_ARGS_SIZE_VER2))
+		return -EINVAL;
+	if ((ca->flags & ~known) || (ca->flags & (CLONE_DETACHED | (CSIGNAL & ~CLONE_NEWTIME))) || bad_stack)
+		return -EINVAL;
+	if ((ca->flags & CLONE_SIGHAND) && (ca->flags & CLONE_CLEAR_SIGHAND))
+		return -EINVAL;
+	if ((ca->flags & (CLONE_THREAD | CLONE_PARENT)) && ca->exit_signal)
+		return -EINVAL;
+	/* Not supported: chosen numbers, control groups, clocks of their own. */
+	return ca->set_tid_size || (ca->flags & (CLONE_INTO_CGROUP | CLONE_NEWTIME)) ? -EPERM : 0;
+}
+
 long sys_clone3(struct trap *t, u64 args, u64 size)
 {
 	struct clone_args ca;
 	struct clone_request r;
+	long ret = copy_clone_args(&ca, args, size);
 
-	if (size < CLONE_ARGS_SIZE_VER0)
-		return -EINVAL;
-	if (size > PAGE_SIZE)
-		return -E2BIG;
-	memset(&ca, 0, sizeof(ca));
-	if (copy_from_user(&ca, args, MIN(size, sizeof(ca))))
-		return -EFAULT;
-	if (ca.set_tid_size || (ca.flags & CLONE_INTO_CGROUP))
-		return -EPERM;
-	if ((ca.stack == 0) != (ca.stack_size == 0) || (ca.flags & 0xff))
-		return -EINVAL;
+	if (!ret)
+		ret = check_clone3(&ca, size);
+	if (ret)
+		return ret;
 	r = (struct clone_request){ .flags = ca.flags, .exit_signal = ca.exit_signal & 0xff,
 				    .stack = ca.stack + ca.stack_size, .ptid = ca.parent_tid, .ctid = ca.child_tid,
 				    .tls = ca.tls, .pidfd = ca.pidfd };

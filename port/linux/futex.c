@@ -107,6 +107,7 @@ static long futex_pinned(struct trap *t, const u64 a[6])
 {
 	u64 cmd = a[1] & FUTEX_CMD_MASK, val2 = a[3];
 	struct __kernel_timespec ts;
+	long ret;
 
 	if (cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET)
 		return futex_wait(t, a);
@@ -115,8 +116,10 @@ static long futex_pinned(struct trap *t, const u64 a[6])
 			return -EFAULT;
 		val2 = (u64)&ts;
 	}
-	return host_syscall_interruptible(__NR_futex, a[0], cmd | (a[1] & FUTEX_CLOCK_REALTIME) | flag_for(a[0], a[1]),
-					  a[2], val2, a[4], a[5]);
+	ret = host_syscall_interruptible(__NR_futex, a[0], cmd | (a[1] & FUTEX_CLOCK_REALTIME) | flag_for(a[0], a[1]),
+					 a[2], val2, a[4], a[5]);
+	/* Waits for locks that lend priority start again also after a handler without SA_RESTART. */
+	return takes_timeout(cmd) && ret == -ERESTARTSYS ? -ERESTARTNOINTR : ret;
 }
 
 long sys_futex(struct trap *t, const u64 a[6])

@@ -17,7 +17,7 @@
 #define POLLFD_REVENTS 6u       /* offset of revents */
 #define POLL_MAX (1u << 20)     /* more descriptors than any limit allows */
 #define EPOLL_EVENT_BYTES 12u
-#define EPOLL_MAX_EVENTS 4096   /* returned at once; fewer than asked for is legal */
+#define EPOLL_MAX_EVENTS 65536  /* returned at once; fewer than asked for is legal */
 #define EPOLL_CTL_DEL_ 2
 #define HOST_TIMER_ABSTIME 1
 /* Two traps per signal take several microseconds; a timer that fires faster would leave no time for the program. */

@@ -466,7 +466,7 @@ long sys_sigaltstack(struct trap *t, u64 ss, u64 oss)
 	old.flags |= (s32)(k->alt_flags & SS_AUTODISARM_);
 	if (ss && copy_from_user(&new, ss, sizeof(new)))
 		return -EFAULT;
-	ret = ss ? set_altstack(k, &new, t->uc->r.sp, MAX(MINSIGSTKSZ_, kproc.minsigstksz)) : 0;
+	ret = ss ? set_altstack(k, &new, t->uc->r.sp, MINSIGSTKSZ_) : 0;
 	if (ret)
 		return ret;
 	if (oss && copy_to_user(oss, &old, sizeof(old)))

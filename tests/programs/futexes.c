@@ -151,6 +151,44 @@ static void moved_word(void)
 	printf("woken after the frame changed: %u\n", sh->woken);
 }
 
+static uint32_t *lent;
+static pthread_t waiter_of_lent;
+static volatile sig_atomic_t interrupted;
+
+static void note(int sig, siginfo_t *info, void *context)
+{
+	interrupted++;
+}
+
+static void *holds_lent(void *arg)
+{
+	VERIFY(futex(lent, FUTEX_LOCK_PI, 0, NULL, NULL, 0) == 0);
+	__atomic_store_n(&sh->woken, 1, __ATOMIC_SEQ_CST);
+	sleep_ms(30);
+	pthread_kill(waiter_of_lent, SIGUSR1);
+	sleep_ms(30);
+	VERIFY(futex(lent, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0) == 0);
+	return NULL;
+}
+
+/* A wait for a lock that lends priority goes on after any handler, SA_RESTART or not. */
+static void priority_lent(void)
+{
+	struct sigaction sa = {.sa_sigaction = note, .sa_flags = SA_SIGINFO};
+	pthread_t t;
+
+	sigaction(SIGUSR1, &sa, NULL);
+	lent = fresh(PAGE);
+	waiter_of_lent = pthread_self();
+	sh->woken = 0;
+	VERIFY(pthread_create(&t, NULL, holds_lent, NULL) == 0);
+	while (!__atomic_load_n(&sh->woken, __ATOMIC_SEQ_CST))
+		sleep_ms(1);
+	SHOW(futex(lent, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+	printf("interrupted: %d\n", interrupted);
+	VERIFY(pthread_join(t, NULL) == 0);
+}
+
 int main(void)
 {
 	pthread_t t;
@@ -165,5 +203,6 @@ int main(void)
 	owner_dead("free again");
 	raw();
 	moved_word();
+	priority_lent();
 	return 0;
 }
