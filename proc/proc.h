@@ -17,8 +17,10 @@ void proc_meminfo(struct quire *q, struct fmt_buf *out);
 /* ---- proc/vmstat.c: /proc/vmstat ---- */
 void proc_vmstat(struct quire *q, struct fmt_buf *out);
 
-/* ---- proc/system.c: /proc/swaps, /proc/loadavg, /proc/sys/vm/overcommit_* ---- */
+/* ---- proc/system.c: /proc/swaps, /proc/pressure/memory, /proc/loadavg ---- */
 void proc_swaps(struct quire *q, struct fmt_buf *out);
+/* /proc/pressure/memory */
+void proc_pressure_memory(struct quire *q, struct fmt_buf *out);
 /* load: the three averages in hundredths, as the port counts them; NULL = 0. */
 void proc_loadavg(struct quire *q, const u64 load[3], struct fmt_buf *out);
 

@@ -1,7 +1,8 @@
 /*
- * Small files about the whole machine: /proc/swaps, /proc/loadavg.
+ * Small files about the whole machine: /proc/swaps, /proc/pressure/memory, /proc/loadavg.
  * Locks: q->tasks.lock for the counts.
  */
+#include <reclaim/reclaim.h>
 #include "proc.h"
 
 /* The heading stands alone while no swap area is in use.  Columns as Linux's swap_show(): sizes in KiB. */
@@ -22,6 +23,24 @@ void proc_swaps(struct quire *q, struct fmt_buf *out)
 			fmt_putc(out, ' ');
 		fmt_printf(out, "%s\t%llu\t%s%llu\t%s%d\n", st.kind, (unsigned long long)kib, kib < 10000000 ? "\t" : "",
 			   (unsigned long long)used, used < 10000000 ? "\t" : "", st.prio);
+	}
+}
+
+/* kernel/sched/psi.c, psi_show(): percent of the last 10, 60 and 300 seconds, and microseconds in all. */
+void proc_pressure_memory(struct quire *q, struct fmt_buf *out)
+{
+	static const char *const names[NR_PSI_STATES] = { "some", "full" };
+	static const unsigned seconds[NR_PSI_AVGS] = { 10, 60, 300 };
+	struct psi_view v;
+
+	psi_read(q, &v);
+	for (unsigned s = 0; s < NR_PSI_STATES; s++) {
+		fmt_printf(out, "%s", names[s]);
+		for (unsigned a = 0; a < NR_PSI_AVGS; a++) {
+			fmt_printf(out, " avg%u=", seconds[a]);
+			fmt_fixed(out, v.avg[s][a], 2);
+		}
+		fmt_printf(out, " total=%lu\n", (unsigned long)(v.total[s] / 1000));
 	}
 }
 

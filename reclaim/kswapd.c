@@ -45,6 +45,7 @@ static u64 shortfall(struct quire *q)
 u64 balance_pgdat(struct quire *q)
 {
 	struct ctx *c = port_ctx();
+	bool stall = psi_memstall_enter(q);
 	u64 freed = 0;
 
 	c->flags |= CTX_RECLAIM;
@@ -57,6 +58,7 @@ u64 balance_pgdat(struct quire *q)
 			break;
 	}
 	c->flags &= ~CTX_RECLAIM;
+	psi_memstall_leave(q, stall);
 	return freed;
 }
 

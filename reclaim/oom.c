@@ -183,14 +183,17 @@ static void wait_a_moment(struct quire *q)
 
 static void wait_for_memory(struct quire *q, unsigned order)
 {
+	bool stall = psi_memstall_enter(q);
+
 	for (int i = 0; i < OOM_WAITS; i++) {
 		u32 seen = wake_count(q);
 
 		if (memory_is_back(q, order) || !victim_is_dying(q, false))
-			return;
+			break;
 		port_wait(&q->oom_wake, seen, OOM_WAIT_NS);
 		oom_reap_victims(q);
 	}
+	psi_memstall_leave(q, stall);
 }
 
 /* ---- the kill ---- */

@@ -135,6 +135,7 @@ struct facts {
 	u64 swap, swap_free, swapped; /* slots: all, free, in use */
 	u64 committed;
 	u64 scanned, stolen;      /* since the last report */
+	bool thrashing;           /* reclaim succeeds, but nobody gets on (thrash.c) */
 };
 
 static void gather(struct quire *q, struct facts *f)
@@ -158,6 +159,7 @@ static void gather(struct quire *q, struct facts *f)
 	f->swap_free = q->nr_free_swap_pages;
 	f->swapped = q->swap.nr_slots_used;
 	f->committed = q->committed_pages;
+	f->thrashing = q->reclaim.thrashing;
 	spin_unlock(&q->lock);
 	f->scanned -= MIN(f->scanned, q->oom.scanned);
 	f->stolen -= MIN(f->stolen, q->oom.stolen);
@@ -298,6 +300,8 @@ static void say_reclaim(struct oom_control *oc, const struct facts *f, struct fm
 	fmt_fixed(b, (s64)((port_clock_ns() - since) / 100000000), 1);
 	fmt_printf(b, " s since the %s; at last %lu looked at, %lu freed; ", q->oom.last_ns ? "last report" : "machine started",
 		   (unsigned long)oc->last_scanned, (unsigned long)oc->last_stolen);
+	if (f->thrashing)
+		fmt_printf(b, "what it frees is read in again at once (thrashing); ");
 	put_stuck(f, b);
 	say(q, 4, b);
 }

@@ -46,6 +46,19 @@ u32 migrate_folios(struct quire *q, const pfn_t *heads, u32 n);
 /* Before a dead context's parked references are given back, under no lock: what it was moving stays where it was. */
 void migrate_abandon(struct quire *q, struct ctx *dead);
 
+/* ---- reclaim/psi.c: under no lock ---- */
+/* From here on the calling context does nothing but wait for memory.  False: it did already, and somebody else ends it. */
+bool psi_memstall_enter(struct quire *q);
+void psi_memstall_leave(struct quire *q, bool entered);
+/* A dead context waits no longer. */
+void psi_abandon(struct quire *q, struct ctx *dead);
+/* The figures of this moment: totals in nanoseconds, averages in hundredths of a percent. */
+struct psi_view {
+	u64 total[NR_PSI_STATES];
+	u32 avg[NR_PSI_STATES][NR_PSI_AVGS];
+};
+void psi_read(struct quire *q, struct psi_view *v);
+
 /* ---- reclaim/usage.c ---- */
 /* Pages unless noted. */
 struct mm_usage {

@@ -363,11 +363,13 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 {
 	struct scan_control sc = { .q = q, .gfp = gfp, .to_reclaim = MAX(SWAP_CLUSTER_MAX, 1u << order) };
 	struct ctx *c = port_ctx();
+	bool stall;
 	u64 before;
 
 	DEBUG_ON(in_transaction());
 	if (c->flags & CTX_RECLAIM)
 		return 0;
+	stall = psi_memstall_enter(q);
 	c->flags |= CTX_RECLAIM;
 	spin_lock(&q->lock);
 	count_vm_event(q, ALLOCSTALL);
@@ -381,6 +383,7 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 	if (order)
 		drain_all_pages(q);
 	c->flags &= ~CTX_RECLAIM;
+	psi_memstall_leave(q, stall);
 	thrash_check(q);
 	return sc.reclaimed;
 }

@@ -130,6 +130,7 @@ struct ctx {
 	u32 nparked;       /* logged: changes only inside transactions */
 	u32 npins;         /* hosted: changed under mm->lock, not logged */
 	u32 flags;         /* CTX_*, and the port's own below bit 24; not logged */
+	u32 memstall;      /* waits for memory (reclaim/psi.c); logged */
 	struct quire *q;
 	struct mm_struct *parked_mm; /* logged */
 	struct mm_struct *mm;        /* the mm this context runs on, or NULL */

@@ -57,6 +57,9 @@ void *port_frame_address(struct quire *q, pfn_t pfn);
 void port_clear_pages(void *va, size_t n);
 void port_copy_pages(void *dst, const void *src, size_t n);
 
+/* Does any CPU run a program's own code at this moment?  A hint, for statistics.  Any context. */
+bool port_programs_run(const struct quire *q);
+
 /* ---- translations of user address spaces ---- */
 /* Gives mm what the port keeps per address space (ASID, generation).  0 or -ENOMEM.  Under no lock. */
 int port_mm_init(struct mm_struct *mm);

@@ -59,6 +59,19 @@ struct oom_settings {
 	u64 last_ns;                     /* when that was; 0 = never */
 };
 
+/* Pressure stall information (reclaim/psi.c).  q->lock; nanoseconds of port_clock_ns(). */
+enum psi_state { PSI_MEM_SOME, PSI_MEM_FULL, NR_PSI_STATES };
+#define NR_PSI_AVGS 3                    /* over 10, 60 and 300 seconds */
+struct psi {
+	u32 nr_stalled;                  /* contexts that wait for memory now */
+	bool full;                       /* and no program ran when the state last changed */
+	u64 last_ns;                     /* totals are right up to here */
+	u64 total[NR_PSI_STATES];
+	u64 avg_ns, avg_total[NR_PSI_STATES]; /* when the averages were made last, and from which totals */
+	u32 avg[NR_PSI_STATES][NR_PSI_AVGS];  /* percent << PSI_FIXED_SHIFT */
+};
+#define PSI_FIXED_SHIFT 11
+
 struct quire {
 	struct quire_config cfg;         /* immutable after boot */
 	struct quire_hooks hooks;        /* immutable after boot */
@@ -91,6 +104,7 @@ struct quire {
 	struct mutex oom_lock;           /* one report, one victim at a time */
 	u32 oom_wake;                    /* waited on; counts address spaces given up by victims; q->tasks.lock */
 	struct oom_settings oom;
+	struct psi psi;
 
 	struct swap_info swap;           /* swap/ */
 	u32 kswapd_word;                 /* 1 = kswapd is wanted; kswapd waits on it; atomic */

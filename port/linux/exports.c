@@ -163,6 +163,7 @@ static void drop_parked(struct ctx *dead)
 		if (dead->mms[i] != dead->parked_mm)
 			port_tlb_sync(dead->mms[i]);
 	migrate_abandon(q, dead);
+	psi_abandon(q, dead);
 	swap_abandon(dead);
 	for (i = 0; i < dead->nparked; i++) {
 		spin_lock(&q->lock);

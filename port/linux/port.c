@@ -82,6 +82,16 @@ u64 port_clock_ns(void)
 	return (u64)ts[0] * 1000000000u + (u64)ts[1];
 }
 
+bool port_programs_run(const struct quire *q)
+{
+	u32 id, last = READ_ONCE(shared_area()->ctx_used);
+
+	for (id = 1; id <= last; id++)
+		if (READ_ONCE(ctx_by_id(id)->state) == CTX_USER)
+			return true;
+	return false;
+}
+
 /* splitmix64 (Steele, Lea, Flood 2014) from the machine's seed; a race only reorders the stream. */
 u64 port_random(struct quire *q)
 {

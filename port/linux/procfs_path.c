@@ -1,7 +1,7 @@
 /*
  * Which paths under /proc name something that the machine serves.
  *
- *	/proc/NAME   /proc/sys/vm/NAME   /proc/{self,thread-self,PID}[/task/TID]/NAME
+ *	/proc/NAME   /proc/pressure/memory   /proc/sys/vm/NAME   /proc/{self,thread-self,PID}[/task/TID]/NAME
  *
  * Most paths are turned away by their last component, without asking the host anything.  Relative ones are resolved through
  * the host's link for the directory; links inside a path, except self and thread-self, are not followed.
@@ -20,6 +20,7 @@ static const struct known machine_files[] = {
 	{ "vmallocinfo", PROCFS_VMALLOCINFO }, { "swaps", PROCFS_SWAPS }, { "kpagecount", PROCFS_KPAGECOUNT },
 	{ "kpageflags", PROCFS_KPAGEFLAGS },
 };
+static const struct known pressure_files[] = { { "memory", PROCFS_PRESSURE_MEMORY } };
 static const struct known vm_files[] = {
 	{ "overcommit_memory", PROCFS_OVERCOMMIT_MEMORY }, { "overcommit_ratio", PROCFS_OVERCOMMIT_RATIO },
 	{ "max_map_count", PROCFS_MAX_MAP_COUNT }, { "min_free_kbytes", PROCFS_MIN_FREE_KBYTES },
@@ -148,6 +149,10 @@ static bool parse_rest(const char *p, struct procfs_name *name)
 	*name = (struct procfs_name){ .kind = FIND(machine_files, p) };
 	if (name->kind)
 		return true;
+	if (take_prefix(&p, "pressure/")) {
+		name->kind = FIND(pressure_files, p);
+		return name->kind != PROCFS_NONE;
+	}
 	if (take_prefix(&p, "sys/vm/")) {
 		name->kind = FIND(vm_files, p);
 		return name->kind != PROCFS_NONE;
@@ -170,7 +175,7 @@ bool procfs_parse(int dirfd, const char *path, struct procfs_name *name)
 	char full[PATH_ROOM];
 	struct fmt_buf b = fmt_init(full, sizeof(full));
 
-	if (!FIND(machine_files, last) && !FIND(process_files, last) && !FIND(vm_files, last))
+	if (!FIND(machine_files, last) && !FIND(process_files, last) && !FIND(vm_files, last) && !FIND(pressure_files, last))
 		return false;
 	if (path[0] != '/' && !base_of(dirfd, &b))
 		return false;

@@ -89,7 +89,7 @@ void proc_stat(struct quire *m, struct task *t, struct fmt_buf *out)
 }
 #define VIEW(name) void name(struct quire *m, struct fmt_buf *out) { fmt_printf(out, #name "\n"); }
 VIEW(proc_vmstat) VIEW(proc_buddyinfo) VIEW(proc_zoneinfo) VIEW(proc_pagetypeinfo) VIEW(proc_slabinfo)
-VIEW(proc_vmallocinfo) VIEW(proc_swaps)
+VIEW(proc_vmallocinfo) VIEW(proc_swaps) VIEW(proc_pressure_memory)
 #define MM_VIEW(name) void name(struct quire *m, struct mm_struct *a, struct fmt_buf *out) { fmt_printf(out, #name "\n"); }
 MM_VIEW(proc_smaps) MM_VIEW(proc_smaps_rollup) MM_VIEW(proc_statm) MM_VIEW(proc_auxv)
 void proc_oom_score(struct quire *m, struct task *t, struct fmt_buf *out) { fmt_printf(out, "666\n"); }
@@ -233,6 +233,9 @@ static void test_contents(void **state)
 	assert_non_null(strstr(buf, "line 2999 of"));
 	slurp("/proc/vmstat", buf, sizeof(buf));
 	assert_string_equal(buf, "proc_vmstat\n");
+	slurp("/proc/pressure/memory", buf, sizeof(buf));
+	assert_string_equal(buf, "proc_pressure_memory\n");
+	assert_int_equal(procfs_open(-100, "/proc/pressure/io", O_RDONLY), PROCFS_NOT_OURS);
 	assert_int_equal(slurp("/proc/self/cmdline", buf, sizeof(buf)), sizeof(args));
 	assert_memory_equal(buf, args, sizeof(args));
 	/* Memory from the machine, the rest from the host. */

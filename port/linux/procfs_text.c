@@ -272,6 +272,7 @@ static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 	case PROCFS_SLABINFO: proc_slabinfo(q, out); break;
 	case PROCFS_VMALLOCINFO: proc_vmallocinfo(q, out); break;
 	case PROCFS_SWAPS: proc_swaps(q, out); break;
+	case PROCFS_PRESSURE_MEMORY: proc_pressure_memory(q, out); break;
 	case PROCFS_OVERCOMMIT_MEMORY: put_number(out, q->cfg.overcommit_memory); break;
 	case PROCFS_OVERCOMMIT_RATIO: put_number(out, q->cfg.overcommit_ratio); break;
 	case PROCFS_MAX_MAP_COUNT: put_number(out, q->cfg.max_map_count); break;

@@ -27,6 +27,7 @@ static void drop_parked(struct ctx *dead)
 	if (dead->parked_mm && dead->parked_mm->port_mm)
 		port_tlb_sync(dead->parked_mm);
 	migrate_abandon(q, dead);
+	psi_abandon(q, dead);
 	swap_abandon(dead);
 	for (i = 0; i < dead->nparked; i++) {
 		spin_lock(&q->lock);

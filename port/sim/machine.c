@@ -96,6 +96,16 @@ static void fill_quire_config(struct sim_machine *m)
 	};
 }
 
+void sim_set_programs_run(struct quire *q, bool run)
+{
+	__atomic_store_n(&sim_of(q)->programs_run, run, __ATOMIC_RELAXED);
+}
+
+bool port_programs_run(const struct quire *q)
+{
+	return __atomic_load_n(&sim_of(q)->programs_run, __ATOMIC_RELAXED);
+}
+
 struct quire *sim_machine_new_raw(const struct sim_config *cfg)
 {
 	struct sim_machine *m = calloc(1, sizeof(*m));

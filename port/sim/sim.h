@@ -80,6 +80,8 @@ void sim_thread_set_cpu(unsigned n);
 void sim_run(struct quire *q, unsigned n, void (*fn)(struct quire *q, unsigned i, void *arg), void *arg);
 /* A point where SIM_SCHED_ONE may let another context run. */
 void sim_preempt(void);
+/* What port_programs_run() says from here on; at first, that none runs. */
+void sim_set_programs_run(struct quire *q, bool run);
 /* Moves simulated time forward. */
 void sim_advance_clock(struct quire *q, u64 ns);
 

@@ -108,6 +108,7 @@ struct sim_machine {
 	struct sim_fail_plan fail;
 	struct sim_log log;
 	bool panicked;
+	bool programs_run;      /* port_programs_run(); atomic */
 	pthread_mutex_t ctx_lock;
 	struct sim_ctx *contexts;   /* ctx_lock */
 	u32 nr_contexts;            /* ctx_lock */

@@ -225,8 +225,19 @@ def stopped_victim():
     expect("second 0" in out and "first 137" in out and len(killed(log)) == 1, f"{code}: {out} {errors} {killed(log)}")
 
 
+def storm():
+    """Four at once, again and again: one victim for each program that asks without end, nobody else, and all memory comes back."""
+    script = (f"for w in 1 2 3 4; do (for i in 1 2 3 4 5 6; do {ENDLESS} > /dev/null 2>&1; echo code $?; done) & done; wait;"
+              "grep oom_kill /proc/vmstat; grep -e MemTotal -e MemFree /proc/meminfo")
+    code, out, errors, log = run_logged("--memory", "48M", "--", "bash", "-c", script, timeout=120)
+    expect(code == 0 and out.count("code 137") == 24, f"{code}: {out} {errors[-300:]}")
+    expect(len(killed(log)) == 24 and {name for _, name in killed(log)} == {"endless_malloc"}, f"killed: {killed(log)}")
+    free = int(re.search(r"MemFree: +(\d+)", out)[1])
+    expect(free > 36 << 10, f"{free} kB are free at the end")
+
+
 TESTS = [tutorial, remedy_is_right, protected_lives, score_adj_for_guests, further_by_the_swap, nobody_to_kill, settings, slow_victim,
-         stopped_victim]
+         stopped_victim, storm]
 
 
 def main():

@@ -219,7 +219,22 @@ def shortage():
     expect(len(rows) == 4 and any(row[7] > 0 for row in rows[1:]), f"vmstat shows nothing swapped out: {rows}")
 
 
-TESTS = [same_load, memory_of_machine, tools, shortage]
+def pressure():
+    """/proc/pressure/memory: nothing while there is room, waits under shortage, forgotten again; the host's is another."""
+    touch = "import os;b=[bytearray(os.urandom(512)*8) for i in range(256*100)];[b[i].append(1) for k in range(2) for i in range(len(b))]"
+    out = shell(f"cat /proc/pressure/memory; python3 -c '{touch}'; cat /proc/pressure/memory; sleep 2.2; cat /proc/pressure/memory",
+                "--memory", "48M", "--swap", "256M")
+    lines = re.findall(r"^(some|full) avg10=(\d+\.\d\d) avg60=(\d+\.\d\d) avg300=(\d+\.\d\d) total=(\d+)$", out, re.M)
+    expect([line[0] for line in lines] == ["some", "full"] * 3 and len(out.splitlines()) == 6, out)
+    before, full_before, during, full, after, _ = [[float(word) for word in line[1:]] for line in lines]
+    expect(before[:3] == full_before[:3] == [0, 0, 0] and before[3] < 10000, out)
+    expect(during[3] > 20000 and during[3] >= full[3] > 0, out)
+    expect(after[0] > 0 and after[0] >= after[1] >= after[2] and after[3] >= during[3], out)
+    code, roomy, _ = run("--memory", "512M", "--", "cat", "/proc/pressure/memory")
+    expect(code == 0 and all(int(total) < 1000 for total in re.findall(r"total=(\d+)", roomy)), roomy)
+
+
+TESTS = [same_load, memory_of_machine, tools, shortage, pressure]
 
 
 def main():
