@@ -58,9 +58,18 @@ static long sys_get_robust_list(struct kthread *k, u64 pid, u64 head, u64 len)
 #define PR_SET_PDEATHSIG_ 1
 #define PR_GET_PDEATHSIG_ 2
 #define PR_SET_NAME_ 15
+#define PR_GET_SECCOMP_ 21
 #define PR_SET_SECCOMP_ 22
 #define PR_SET_MM_ 35
 #define PR_GET_TID_ADDRESS_ 40
+
+/* A filter would apply to this kernel's own calls as well.  As from a kernel that is built without it. */
+static long refuse_seccomp(void)
+{
+	if (first_time(__NR_seccomp))
+		klog("seccomp refused: the filter would bind this kernel, which runs in the same process");
+	return -ENOSYS;
+}
 
 static long sys_prctl(struct trap *t, const u64 a[6])
 {
@@ -79,9 +88,14 @@ static long sys_prctl(struct trap *t, const u64 a[6])
 		return copy_to_user(a[1], &sig, 4);
 	case PR_GET_TID_ADDRESS_:
 		return copy_to_user(a[1], &t->k->clear_child_tid, 8);
+	case PR_GET_SECCOMP_:
+		return 0; /* the one that is there is the machine's */
 	case PR_SET_SECCOMP_:
+		refuse_seccomp();
+		return -EINVAL;
 	case PR_SET_MM_:
-		klog("prctl(%lu) refused", (unsigned long)a[0]);
+		if (first_time(SAID_PR_SET_MM))
+			klog("prctl(PR_SET_MM) refused: the machine knows best where a program's parts lie");
 		return -EINVAL;
 	case PR_SET_NAME_:
 		ret = native_syscall(t, __NR_prctl, a);
@@ -244,8 +258,13 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 		return sys_truncating(t, nr, a);
 	case __NR_personality:
 		return a[0] == 0xffffffffull ? 0 : (a[0] & ~0x0040000ull /* ADDR_NO_RANDOMIZE */) ? -EINVAL : 0;
-	case __NR_ptrace: case __NR_seccomp:
+	case __NR_ptrace:
+		if (first_time(__NR_ptrace))
+			klog("ptrace refused: the host's would stop this kernel in the middle of its work, show each call as a SIGSYS, and see "
+			     "only the pages that happen to be mapped");
 		return -EPERM;
+	case __NR_seccomp:
+		return refuse_seccomp();
 	case __NR_restart_syscall:
 		return -EINTR;
 	default:

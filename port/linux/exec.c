@@ -21,6 +21,7 @@
 #include <linux/fcntl.h>
 #include <linux/sched.h>
 
+#define RLIMIT_NOFILE 7
 #define MAX_INTERP_DEPTH 5
 #define SHEBANG_SIZE 256      /* BINPRM_BUF_SIZE */
 #define ARG_AREA (160ull << 20) /* virtual: strings and pointers of one exec */
@@ -95,7 +96,7 @@ static long add_user_strings(struct exec_strings *s, u64 array, u32 skip)
 
 /* ---- opening programs ---- */
 
-static long open_program(int dirfd, const char *path, int flags)
+static long open_program_now(int dirfd, const char *path, int flags)
 {
 	struct hostfile_info info;
 	long fd, ret;
@@ -126,6 +127,26 @@ static long open_program(int dirfd, const char *path, int flags)
 		host_call(__NR_close, fd);
 		return ret;
 	}
+	return fd;
+}
+
+/* Linux needs no descriptor to execute a program, so a full table must not matter: there is room above the soft limit for a
+ * moment.  (Not when the hard limit is as low, for those who may not raise it: CAVEATS.md.) */
+static long open_program(int dirfd, const char *path, int flags)
+{
+	struct { u64 cur, max; } limit, wide;
+	long fd = open_program_now(dirfd, path, flags);
+
+	if (fd != -EMFILE || host_call(__NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) < 0)
+		return fd;
+	wide = limit;
+	wide.cur += 64;
+	if (wide.max < wide.cur)
+		wide.max = wide.cur; /* for those who may */
+	if (host_call(__NR_prlimit64, 0, RLIMIT_NOFILE, &wide, NULL) < 0)
+		return fd;
+	fd = open_program_now(dirfd, path, flags);
+	host_call(__NR_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL);
 	return fd;
 }
 
@@ -280,6 +301,24 @@ long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags)
 
 /* ---- the point of no return ---- */
 
+static void close_one_on_exec(long fd)
+{
+	if (fd != KERNEL_FD && host_call(__NR_fcntl, fd, F_GETFD) == FD_CLOEXEC)
+		host_call(__NR_close, fd);
+}
+
+/* The table is full, or there is no /proc: one by one. */
+static void close_all_on_exec(void)
+{
+	struct { u64 cur, max; } limit;
+	u64 fd, end = 65536;
+
+	if (host_call(__NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0)
+		end = MIN(MAX(limit.cur, 4096ull), 1ull << 20); /* it may have been lowered since */
+	for (fd = 0; fd < end; fd++)
+		close_one_on_exec((long)fd);
+}
+
 static void close_on_exec(void)
 {
 	struct { u64 ino; s64 off; u16 reclen; u8 type; char name[]; } *d;
@@ -288,8 +327,10 @@ static void close_on_exec(void)
 
 	host_call(__NR_unshare, CLONE_FILES);
 	fd = host_call(__NR_openat, AT_FDCWD, "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY | HOST_O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		close_all_on_exec();
 		return;
+	}
 	while ((n = host_call(__NR_getdents64, fd, buf, sizeof(buf))) > 0) {
 		for (at = 0; at < n; at += d->reclen) {
 			long other = 0;

@@ -91,6 +91,7 @@ struct machine_shared {
 	s32 start_error;          /* why the first program could not be started (errno) */
 	u32 slow_bell;            /* futex: somebody was added to slow_owners; atomically */
 	u64 slow_owners[MAX_CTX / 64]; /* bit set of context ids that others have long waited for; atomically */
+	u64 said[8];              /* bit set of SAID_*; atomically */
 	char panic_text[256];
 	u64 seed_state;           /* pool_lock */
 	u64 stat_revocations, stat_revoke_signals, stat_recoveries; /* atomically, as all stat_* */
@@ -255,6 +256,9 @@ void host_tlb_flush(void);
 enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info);
 
 /* ---- log ---- */
+/* True the first time in the life of the machine: for what is said once.  Below NATIVE_MAX: numbers of refused calls. */
+enum { SAID_PR_SET_MM = 480, SAID_ZEROCOPY, SAID_VMSPLICE, SAID_END = 512 };
+bool first_time(u32 what);
 void klog(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 #endif

@@ -12,8 +12,6 @@
 #include "x86_64/native_nr.h"
 #include <linux/fcntl.h>
 
-#define OPT_LOG_REFUSED OPT_VERBOSE
-
 long native_issue_nr(struct native_frame *f, long nr)
 {
 	const u64 *h = f->h;
@@ -207,7 +205,8 @@ long native_run(struct native_frame *f, const struct native_arg *d, unsigned n)
 
 static long refuse(const struct native_call *c)
 {
-	if (shared_area()->options & OPT_LOG_REFUSED)
+	/* Every program's libc asks for rseq, and does without. */
+	if (c != native_lookup(__NR_rseq) && first_time((u32)(c - native_table)))
 		klog("%s refused: %s", c->name, c->why);
 	return -(long)c->error;
 }

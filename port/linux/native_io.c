@@ -189,6 +189,8 @@ long native_vmsplice(struct native_frame *f)
 
 	if (native_check_fd(f->a[0]))
 		return -EBADF;
+	if (first_time(SAID_VMSPLICE))
+		klog("vmsplice copies: pages in a pipe would outlive the call");
 	r = host_call(__NR_fcntl, f->a[0], HOST_F_GETFL);
 	if (r < 0)
 		return r;

@@ -11,7 +11,9 @@
 #define SOL_TCP_ 6
 #define SO_ATTACH_FILTER_ 26 /* also SO_GET_FILTER */
 #define SO_ATTACH_REUSEPORT_CBPF_ 51
+#define SO_ZEROCOPY_ 60
 #define TCP_ZEROCOPY_RECEIVE_ 35
+#define EOPNOTSUPP_ 95
 #define ENOPROTOOPT_ 92
 #define ENOBUFS_ 105
 #define FILTER_BYTES 8u      /* struct sock_filter */
@@ -52,6 +54,14 @@ static long set_filter(struct native_frame *f)
 	return r ? r : native_issue(f);
 }
 
+/* Without SO_ZEROCOPY the host copies, whatever MSG_ZEROCOPY says.  As from a kind of socket that does not know it. */
+static long refuse_zerocopy(struct native_frame *f)
+{
+	if (first_time(SAID_ZEROCOPY))
+		klog("SO_ZEROCOPY refused: the host would read the pages after the call, when nothing is pinned any more");
+	return (u32)f->a[4] < 4 ? -EINVAL : -EOPNOTSUPP_;
+}
+
 long native_setsockopt(struct native_frame *f)
 {
 	static const struct native_arg value = { ARG_VALUE, 0, 0 };
@@ -62,6 +72,8 @@ long native_setsockopt(struct native_frame *f)
 	if ((s32)f->a[1] == SOL_SOCKET_ &&
 	    ((s32)f->a[2] == SO_ATTACH_FILTER_ || (s32)f->a[2] == SO_ATTACH_REUSEPORT_CBPF_))
 		return set_filter(f);
+	if ((s32)f->a[1] == SOL_SOCKET_ && (s32)f->a[2] == SO_ZEROCOPY_)
+		return refuse_zerocopy(f);
 	return native_run(f, d, 4);
 }
 

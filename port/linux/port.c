@@ -170,6 +170,14 @@ void port_panic(struct quire *q, const char *text)
 	machine_died();
 }
 
+bool first_time(u32 what)
+{
+	u64 *word = &shared_area()->said[what / 64], bit = BIT(what % 64);
+
+	return !(__atomic_load_n(word, __ATOMIC_RELAXED) & bit) &&
+	       !(__atomic_fetch_or(word, bit, __ATOMIC_RELAXED) & bit);
+}
+
 void klog(const char *fmt, ...)
 {
 	char line[256];

@@ -101,10 +101,6 @@ void signals_exec_reset(struct kthread *k)
 void die_by_signal(int sig)
 {
 	u64 none = ~SIGBIT(sig), unblock = SIGBIT(sig);
-	struct { u64 cur, max; } no_core = { 0, 0 };
-
-	/* A core of this process would hold the whole machine. */
-	host_call(__NR_prlimit64, 0, 4 /* RLIMIT_CORE */, &no_core, NULL);
 	host_sigaction(sig, SIG_DFL_, 0, 0);
 	host_call(__NR_rt_sigprocmask, 1 /* SIG_UNBLOCK */, &unblock, NULL, 8);
 	host_call(__NR_kill, host_call(__NR_getpid), sig);

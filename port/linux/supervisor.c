@@ -384,6 +384,18 @@ static u32 count_strings(char *const *list)
 	return n;
 }
 
+/* A core of a guest would hold the whole machine, RAM and all: it gets the registers only (core(5); children inherit this). */
+static void keep_cores_small(void)
+{
+	int fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, "0", 1) < 0)
+		perror("quire: coredump_filter");
+	close(fd);
+}
+
 /* Nothing of libc may be left with the host (rseq would be written to after its memory is gone). */
 void guest_become(const struct kernel_exports *k, struct guest_boot *b, char *const *argv, const sigset_t *mask)
 {
@@ -396,6 +408,7 @@ void guest_become(const struct kernel_exports *k, struct guest_boot *b, char *co
 	b->envp = (const char *const *)environ;
 	b->envc = count_strings(environ);
 	image_find_vdso(b);
+	keep_cores_small();
 	memcpy(&b->sigmask, mask, sizeof(b->sigmask));
 	if (__rseq_size)
 		syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1 /* UNREGISTER */, RSEQ_SIG);
