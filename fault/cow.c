@@ -222,6 +222,7 @@ static enum vm_fault_reason wp_token_copy(struct vm_fault *vmf, struct folio *ol
 	struct folio *copy;
 
 	FAULT_TRACE(vmf->q, "wp_page_copy(token)");
+	vma_prepare_anon(vmf->vma); /* as do_cow_fault(): also if the page lies beyond the end of the file */
 	vmf->pgoff = linear_page_index(vmf->vma, vmf->address);
 	copy = token_copy(vmf, &r);
 	if (!copy)

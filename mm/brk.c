@@ -95,9 +95,12 @@ static int stack_may_grow(struct mm_struct *mm, const struct vm_area_struct *vma
 		return -ENOMEM;
 	if (!may_expand_vm(mm, vma->vm_flags, grow) || vma_end(vma) - addr > mm->rlim_stack)
 		return -ENOMEM;
-	if (!mlock_future_ok(mm, vma->vm_flags, grow << PAGE_SHIFT) || grow > vma->vm_pgoff)
+	if (!mlock_future_ok(mm, vma->vm_flags, grow << PAGE_SHIFT) || grow > vma->vm_pgoff || vm_enough_memory(mm, grow) != 0)
 		return -ENOMEM;
-	return vma->vm_flags & VM_ACCOUNT ? vm_enough_memory(mm, grow) : 0;
+	/* Linux asks whatever the mapping; what unmapping will not give back is not kept. */
+	if (!(vma->vm_flags & VM_ACCOUNT))
+		vm_unacct_memory(mm->q, grow);
+	return 0;
 }
 
 int expand_stack(struct mm_struct *mm, u64 addr)
