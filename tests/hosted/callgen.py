@@ -13,6 +13,7 @@ The last line is 'N passed, N failed': ways of running (modes), not streams.
 """
 import argparse
 import concurrent.futures
+import itertools
 import os
 import re
 import signal
@@ -30,6 +31,8 @@ AS_GUEST = ["one rss", "ring", "one ordinary", "race", "one", "threads", "ring r
             "threads rss", "threads ordinary", "race ordinary", "one folios", "ring folios"]
 SIMULATED = ["one rss sim", "ring sim", "one ordinary sim", "ring folios sim", "ring rss sim", "ring ordinary sim", "one sim",
              "one folios sim", "ring rss ordinary sim"]
+# Streams that differed once.
+FOUND = [("threads ordinary", 26), ("ring sim", 58)]
 RESIDENT = re.compile(r" rss (\d+) anon (\d+) swap 0 limit (\d+)")
 HOST_TRIES = 3
 STEP = re.compile(r"^(?:p\d+ )?(\d+) ")
@@ -178,15 +181,24 @@ def run_stream(options, top, mode, seed, print_lock):
     return mode, 0, False
 
 
+def streams_of(options, modes):
+    """(mode, seed) for ever: what differed once, then all modes in turn."""
+    if not options.mode:
+        yield from ((mode, seed) for mode, seed in FOUND if mode in modes)
+    for seed in itertools.count(options.seed):
+        yield modes[(seed - options.seed) % len(modes)], seed
+
+
 def run_streams(options, top, what, modes):
-    """Streams in turn of all modes until enough calls were made.  {mode: good}"""
+    """Streams until enough calls were made.  {mode: good}"""
+    source = streams_of(options, modes)
     start, calls, streams, good, print_lock = time.monotonic(), 0, 0, {}, threading.Lock()
     with concurrent.futures.ThreadPoolExecutor(options.j) as pool:
         pending = set()
         while calls < options.calls or pending:
             while calls + len(pending) * options.steps < options.calls and len(pending) < options.j and \
                     (options.keep_going or all(good.values())):
-                pending.add(pool.submit(run_stream, options, top, modes[streams % len(modes)], options.seed + streams, print_lock))
+                pending.add(pool.submit(run_stream, options, top, *next(source), print_lock))
                 streams += 1
             if not pending:
                 break
