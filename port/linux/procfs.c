@@ -7,7 +7,7 @@
  * (mem, pagemap) are an empty memfd, which lends the descriptor and the position; reads and writes are served here.
  *
  * The table of served descriptors is private to the process.  An entry counts only while the descriptor still is the memfd
- * that it was made for: descriptors vanish in many ways (exec, close_range, untrapped dup), and the inode tells.
+ * that it was made for: descriptors vanish in many ways (exec, untrapped close), and the inode tells.
  *
  * Lock: served_lock, private, spinning with sched_yield; held for a few loads and stores, never across a host call other
  * than that.  It holds the owner's pid, so that a copy taken by fork in another thread's hands is known to be stale.

@@ -363,7 +363,7 @@ static int store_oom_score_adj(s32 pid, s64 adj)
 
 	if (!t)
 		return r;
-	/* Root stands for CAP_SYS_RESOURCE: only it may make a process less likely to be killed than root left it. */
+	/* User 0 stands for CAP_SYS_RESOURCE, which containers take from it: this is about the machine's memory, not the host's. */
 	r = proc_set_oom_score_adj(t, adj, !host_call(__NR_geteuid));
 	task_put(t);
 	return r;

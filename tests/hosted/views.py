@@ -234,7 +234,65 @@ def pressure():
     expect(code == 0 and all(int(total) < 1000 for total in re.findall(r"total=(\d+)", roomy)), roomy)
 
 
-TESTS = [same_load, memory_of_machine, tools, shortage, pressure]
+WAYS = r"""
+import ctypes, mmap, os, subprocess
+libc = ctypes.CDLL(None)
+keep = [mmap.mmap(-1, 8192, prot=mmap.PROT_READ if i % 2 else 3, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for i in range(300)]
+def drain(fd):
+    text = b""
+    while (part := os.read(fd, 5000)): text += part
+    return text
+def again(fd): drain(fd); os.lseek(fd, 0, 0); return drain(fd)
+def dup(fd): return drain(libc.dup(fd))
+def dup2(fd): os.read(fd, 10); os.dup2(fd, 60); os.lseek(60, 0, 0); return drain(60)
+def by_name(fd): return drain(os.open("/proc/self/fd/%d" % fd, os.O_RDONLY))
+def positioned(fd): return b"".join(os.pread(fd, 1000, at) for at in range(0, 1 << 20, 1000))
+def vectors(fd):
+    text = b""
+    while (n := os.readv(fd, parts := [bytearray(700), bytearray(9000)])): text += b"".join(map(bytes, parts))[:n]
+    return text
+def sendfile(fd):
+    out = os.memfd_create("x")
+    try:
+        while os.sendfile(out, fd, None, 60000): pass
+    except OSError: # Linux refuses: it is whole or not at all
+        return drain(fd)
+    os.lseek(out, 0, 0)
+    return drain(out)
+def child(fd):
+    os.read(fd, 3000)
+    r, w = os.pipe()
+    if not os.fork():
+        os.lseek(fd, 0, 0)
+        text = drain(fd)
+        while text: text = text[os.write(w, text):]
+        os._exit(0)
+    os.close(w)
+    return drain(r)
+for path in "/proc/self/maps", "/proc/self/smaps":
+    plain = drain(os.open(path, os.O_RDONLY)).count(b"\n")
+    for way in again, dup, dup2, by_name, positioned, vectors, sendfile, child:
+        fd = os.open(path, os.O_RDONLY)
+        text = way(fd)
+        print(path, way.__name__, abs(text.count(b"\n") - plain) <= 75 and text.endswith(b"\n") and text.count(b"-") > 250)
+        os.close(fd)
+first = os.read(os.open("/proc/self/smaps", os.O_RDONLY), 100000)
+print("a page of whole blocks", 3000 < len(first) <= 4096 and first.rstrip().splitlines()[-1].startswith(b"VmFlags"))
+for command in "cat /dev/stdin < %s", "cat %s", "while read x; do echo $x; done < %s":
+    text = subprocess.run(["bash", "-c", command % "/proc/self/maps"], capture_output=True).stdout
+    print(command, text.count(b"\n") > 12 and b"[stack]" in text)
+"""
+
+
+def ways_of_reading():
+    """Files made as they are read are whole in whatever way they are read, natively and inside."""
+    host = subprocess.run([sys.executable, "-c", WAYS], capture_output=True, text=True, timeout=60).stdout
+    code, out, errors = run("--memory", "256M", "--", sys.executable, "-c", WAYS)
+    expect(code == 0 and out.count("True") == 20 and "False" not in out, f"{code}: {out} {errors}")
+    expect(out == host, f"natively: {host}")
+
+
+TESTS = [same_load, memory_of_machine, tools, shortage, pressure, ways_of_reading]
 
 
 def main():
