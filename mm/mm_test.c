@@ -182,6 +182,39 @@ static void test_stack(void **state)
 	rig_free(&r);
 }
 
+/* Also if it is not charged: else a touch far below would give it the whole address space. */
+static void test_stack_asks_for_room(void **state)
+{
+	struct rig r = rig_new(NULL);
+	u64 low = BASE + (1ull << 40);
+
+	assert_int_equal(do_mmap(r.mm, NULL, low, PAGE_SIZE, PROT_NONE, ANON | MAP_FIXED | MAP_GROWSDOWN, 0), low);
+	assert_int_equal(expand_stack(r.mm, BASE), -ENOMEM);
+	assert_int_equal(expand_stack(r.mm, low - 8 * PAGE_SIZE), 0);
+	assert_int_equal(r.q->committed_pages, 0);
+	rig_free(&r);
+}
+
+/* ---- memory policies ---- */
+static void test_mbind(void **state)
+{
+	struct rig r = rig_new(NULL);
+	u64 len = 4 * PAGE_SIZE;
+
+	map_at(r.mm, BASE, 4, RW);
+	assert_int_equal(do_mbind(r.mm, BASE, len, 1, true), 0); /* no page is where it should not be */
+	assert_int_equal(vma_policy(r.mm, BASE), 1);
+	assert_true(poke(r.mm, BASE + PAGE_SIZE, 1));
+	assert_int_equal(do_mbind(r.mm, BASE, len, 2, true), -EIO);
+	assert_int_equal(vma_policy(r.mm, BASE), 1);
+	assert_int_equal(do_mbind(r.mm, BASE, len, 2, false), 0);
+	assert_int_equal(do_mbind(r.mm, BASE, 2 * len, 1, true), -EFAULT); /* the hole is seen before the page */
+	assert_int_equal(do_mbind(r.mm, BASE, 2 * len, 0, false), 0);
+	assert_int_equal(vma_policy(r.mm, BASE), 0);
+	assert_int_equal(vma_policy(r.mm, BASE + len), -EFAULT);
+	rig_free(&r);
+}
+
 /* ---- rmap ---- */
 static bool count_visit(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg)
 {
@@ -430,7 +463,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rlimits),       cmocka_unit_test(test_overcommit),
 		cmocka_unit_test(test_max_map_count), cmocka_unit_test(test_brk),
-		cmocka_unit_test(test_stack),         cmocka_unit_test(test_rmap),
+		cmocka_unit_test(test_stack),         cmocka_unit_test(test_stack_asks_for_room),
+		cmocka_unit_test(test_mbind),         cmocka_unit_test(test_rmap),
 		cmocka_unit_test(test_large_folio),   cmocka_unit_test(test_failure_sweep),
 		cmocka_unit_test(test_threads),
 	};

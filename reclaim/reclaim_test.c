@@ -230,6 +230,35 @@ static void test_cold_and_pageout(void **state)
 	sim_machine_free(q);
 }
 
+/* MADV_PAGEOUT takes anonymous pages away, too, without swap, if nobody would miss them. */
+static void test_pageout_of_droppable(void **state)
+{
+	struct quire *q = sim_machine_new(&(struct sim_config){ .memory = 16 << 20, .break_percent = 20 });
+	struct mm_struct *mm = mm_alloc(q, &guest_abi_x86_64);
+	u64 other = BASE + (1 << 20), bytes = 8 * PAGE_SIZE;
+
+	assert_int_equal(do_mmap(mm, NULL, BASE, bytes, RW, MAP_DROPPABLE | MAP_ANONYMOUS | MAP_FIXED, 0), (long)BASE);
+	assert_int_equal(do_mmap(mm, NULL, other, bytes, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0), (long)other);
+	for (u64 at = 0; at < bytes; at += PAGE_SIZE) {
+		put(mm, BASE + at, 1);
+		put(mm, other + at, 2);
+	}
+	assert_int_equal(do_madvise(mm, BASE, bytes, MADV_PAGEOUT), 0);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 8);
+	assert_int_equal(get(mm, BASE), 0);
+	assert_int_equal(do_madvise(mm, other, bytes, MADV_PAGEOUT), 0);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 8); /* these are kept: there is no swap */
+	assert_int_equal(do_madvise(mm, other, bytes, MADV_FREE), 0);
+	put(mm, other + PAGE_SIZE, 3);
+	assert_int_equal(do_madvise(mm, other, bytes, MADV_PAGEOUT), 0);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 1); /* thrown away, but for the one that was written since */
+	assert_int_equal(get(mm, other), 0);
+	assert_int_equal(get(mm, other + PAGE_SIZE), 3);
+	assert_true(mm_is_valid(mm));
+	mmput(mm);
+	sim_machine_free(q);
+}
+
 /* ---- several threads under pressure ---- */
 
 struct stress {
@@ -289,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_tokens_larger_than_memory),
 		cmocka_unit_test(test_reclaim_with_failing_writes),
 		cmocka_unit_test(test_cold_and_pageout),
+		cmocka_unit_test(test_pageout_of_droppable),
 		cmocka_unit_test(test_stress),
 	};
 

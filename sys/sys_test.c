@@ -102,6 +102,8 @@ static void test_process_vm(void **state)
 	u64 iov = BASE + (1 << 20);
 	/* Scattered over both: 100 + 0 + 9000 bytes here, 5000 + 4100 there. */
 	u64 local[6] = { BASE + 7, 100, 0, 0, BASE + 20000, 9000 }, far[4] = { BASE + 1, 5000, BASE + 30001, 4100 };
+	u64 fresh[2] = { BASE + (64 << 20), 3 * PAGE_SIZE };
+	s64 anon;
 	u64 bad[2] = { BASE + (512 << 20), 10 }, half[4] = { BASE, 100, BASE + (512 << 20), 100 };
 	u8 *data = malloc(64 * 1024), *got = malloc(64 * 1024);
 
@@ -134,6 +136,12 @@ static void test_process_vm(void **state)
 	assert_int_equal(sys_process_vm_readv(t, 2, iov, 0, iov + 4096, 2, 0), 0);
 	/* What came before the bad address counts. */
 	assert_int_equal(sys_process_vm_readv(t, 2, iov, 3, iov + 9000, 2, 0), 100);
+	/* The other side's pages come in, all of a range, before this side's turn out to be bad. */
+	assert_int_equal(sys_mmap(o, fresh[0], fresh[1], RW, ANON, NULL, 0), (long)fresh[0]);
+	put(t, iov + 9000, fresh, sizeof(fresh));
+	anon = o->mm->rss[MM_ANONPAGES];
+	assert_int_equal(sys_process_vm_writev(t, 2, iov + 8192, 1, iov + 9000, 1, 0), -EFAULT);
+	assert_int_equal(o->mm->rss[MM_ANONPAGES], anon + 3);
 	free(data);
 	free(got);
 	task_exit(t);
