@@ -3,7 +3,8 @@
 
 revocation.py QUIRE_HARD TAGGED_GUEST [--no-signal | --keep-installs]
 With --no-signal revokers do not signal threads in guest code; with --keep-installs a forked child keeps what other threads of its
-parent mapped after its memory was copied.  Then wrong bytes must be found, or the test proves nothing.
+parent mapped after its memory was copied.  Then wrong bytes must be found, or a child must hang (its libc's lists are such bytes),
+or the test proves nothing.
 Environment: REVOCATIONS (default 100000; ten times that with QUIRE_LONG=1).
 """
 import os
@@ -31,10 +32,10 @@ def run(quire, guest, options, wanted, extra, batch=32, limit=250):
 def main():
     quire, guest = sys.argv[1:3]
     if sys.argv[3:]:
-        code, out = run(quire, guest, sys.argv[3][2:], WANTED, [], limit=100)
+        code, out = run(quire, guest, sys.argv[3][2:], WANTED // 2, [], limit=60)
         print(out[-1500:])
-        print(f"as it must: {sys.argv[3]} is noticed" if code else "nothing was noticed: this test proves nothing")
-        return 0 if code else 1
+        print("nothing was noticed: this test proves nothing" if code == 0 else f"as it must: {sys.argv[3]} is noticed")
+        return 1 if code == 0 else 0
     bad = 0
     half = WANTED // 2
     for name, options, wanted, extra, batch in (
