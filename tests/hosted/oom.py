@@ -6,6 +6,7 @@ Environment: QUIRE (the program).
 import ctypes
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -99,17 +100,15 @@ def remedy_is_right():
 
 
 def protected_lives():
-    """Beside a bigger program with oom_score_adj -1000 the smaller one dies; without the protection the bigger."""
-    for adjust, dead in (("-1000", "endless_malloc"), ("0", "python3")):
-        script = (f"(echo {adjust} > /proc/self/oom_score_adj; exec python3 -c \"$HOLD\" 40 15) & big=$!; sleep 1.5;"
-                  f"{ENDLESS} > /dev/null & small=$!; wait -n; echo first $?; kill -9 $small 2>/dev/null; kill $big 2>/dev/null; wait")
+    """Beside a bigger program with oom_score_adj -1000 the smaller one dies; without the protection the bigger, and then the other."""
+    for adjust, dead, big in (("-1000", ["endless_malloc"], "lived"), ("0", ["python3", "endless_malloc"], "")):
+        script = (f"exec 3< <(echo {adjust} > /proc/self/oom_score_adj; exec python3 -c \"$HOLD\" 60 3); read -u3 x;"
+                  f"{ENDLESS} > /dev/null; echo small $?; read -u3 y; echo big $y")
         code, out, errors, log = run_logged("--memory", "96M", "--", "bash", "-c", script)
         victims = [name for _, name in killed(log)]
-        expect(victims and victims[0].startswith(dead[:15]), f"adj {adjust}: {victims}: {out} {errors}")
-        expect("first 137" in out, f"adj {adjust}: {out} {errors}")
-        if adjust == "-1000":
-            expect("python3" not in victims, f"the protected one died: {victims}")
-            expect("1 spared by oom_score_adj -1000" in log, log)
+        expect(len(victims) == len(dead) and all(v.startswith(d) for v, d in zip(victims, dead)), f"adj {adjust}: {victims}: {out} {errors}")
+        expect(out == f"small 137\nbig {big}".rstrip() + "\n", f"adj {adjust}: {out} {errors}")
+        expect(("1 spared by oom_score_adj -1000" in log) == (adjust == "-1000"), log)
 
 
 def score_adj_for_guests():
@@ -157,10 +156,10 @@ def settings():
     script = f"cat {sysctl}/{{panic_on_oom,oom_kill_allocating_task,oom_dump_tasks}}; echo 0 > {sysctl}/oom_dump_tasks; {ENDLESS}"
     code, out, errors, log = run_logged("--memory", "48M", "--", "bash", "-c", script)
     expect(out.startswith("0\n0\n1\n") and killed(log) and "Tasks state" not in log, f"{out[:20]!r} {log[-300:]}")
-    script = (f"echo 1 > {sysctl}/oom_kill_allocating_task; python3 -c \"$HOLD\" 40 6 & sleep 2; {ENDLESS} > /dev/null; echo small $?;"
-              "wait; echo big $?")
+    script = (f"echo 1 > {sysctl}/oom_kill_allocating_task; exec 3< <(exec python3 -c \"$HOLD\" 50 2); read -u3 x;"
+              f"{ENDLESS} > /dev/null; echo small $?; read -u3 y; echo big $y")
     code, out, errors, log = run_logged("--memory", "80M", "--", "bash", "-c", script)
-    expect("small 137" in out and "lived" in out and "big 0" in out, f"{code}: {out} {errors}")
+    expect(out == "small 137\nbig lived\n", f"{code}: {out} {errors}")
     expect(re.search(r"Out of memory \(oom_kill_allocating_task\): Killed process \d+ \(endless_malloc\)", log), log[-500:])
 
 
@@ -178,23 +177,33 @@ def hold_at_exit(pid):
     return ptrace(PTRACE_SEIZE, pid, PTRACE_O_TRACEEXIT)
 
 
+def line_of(stream, seconds=40):
+    """The next line, or a failure: what does not come must not hold the test up."""
+    text, end = b"", time.monotonic() + seconds
+    while not text.endswith(b"\n"):
+        ready = select.select([stream], [], [], max(0, end - time.monotonic()))[0]
+        part = os.read(stream.fileno(), 1) if ready else b""
+        expect(part, f"no line after {seconds} s, only {text!r}")
+        text += part
+    return text.decode()
+
+
 def slow_victim():
     """A victim that does not die (a debugger on the host holds it): its memory is taken back, the others go on."""
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
         script = "python3 -c \"$HOLD\" 60 100 & sleep 0.1; read x; python3 -c \"$HOLD\" 45 0; echo second $?; kill -9 $!"
         machine = subprocess.Popen([QUIRE, "run", "--memory", "96M", "--log", log.name, "--", "bash", "-c", script],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         big = 0
         try:
-            expect(machine.stdout.readline() == "holds\n", "the first program did not start")
+            expect(line_of(machine.stdout) == "holds\n", "the first program did not start")
             big = max((p for p in descendants(machine.pid)), key=resident)
             if not hold_at_exit(big):
                 print("    left out: this host lets nobody trace")
                 return
-            machine.stdin.write("go\n")
-            machine.stdin.flush()
-            expect(machine.stdout.readline() == "holds\n", "the second program did not get its memory")
-            expect(machine.stdout.readline() == "lived\n" and machine.stdout.readline() == "second 0\n", "the second program died")
+            machine.stdin.write(b"go\n")
+            expect(line_of(machine.stdout) == "holds\n", "the second program did not get its memory")
+            expect(line_of(machine.stdout) == "lived\n" and line_of(machine.stdout) == "second 0\n", "the second program died")
             expect(os.path.exists(f"/proc/{big}"), "the victim was not held at all")
             ptrace(PTRACE_DETACH, big, None)
             machine.wait(20)
@@ -219,8 +228,8 @@ def resident(pid):
 
 def stopped_victim():
     """A stopped process (SIGSTOP) is a victim like any other."""
-    script = ("python3 -c \"$HOLD\" 50 100 & first=$!; sleep 1;"
-              "kill -STOP $first; python3 -c \"$HOLD\" 40 0; echo second $?; wait $first; echo first $?")
+    script = ("exec 3< <(exec python3 -c \"$HOLD\" 60 100); first=$!; read -u3 x;"
+              "kill -STOP $first; python3 -c \"$HOLD\" 45 0; echo second $?; wait $first; echo first $?")
     code, out, errors, log = run_logged("--memory", "96M", "--", "bash", "-c", script)
     expect("second 0" in out and "first 137" in out and len(killed(log)) == 1, f"{code}: {out} {errors} {killed(log)}")
 
