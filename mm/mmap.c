@@ -375,3 +375,53 @@ long install_special_mapping(struct mm_struct *mm, u64 addr, u64 len, u64 vm_fla
 
 	return map_kernel(mm, &p, PAGE_ALIGN(len), addr != 0);
 }
+
+/* ---- remap_file_pages: a part of a shared mapping shows another part of its file ---- */
+
+/* Do mappings of the same file, alike and without a hole, cover [start, end)?  vma holds start.  Under mm->lock. */
+static bool one_shared_mapping(struct mm_struct *mm, struct vm_area_struct *vma, u64 end)
+{
+	struct vm_area_struct *next;
+
+	if (!vma || !(vma->vm_flags & VM_SHARED))
+		return false;
+	for (; vma_end(vma) < end; vma = next) {
+		next = vma_next(mm, vma);
+		if (!next || vma_start(next) != vma_end(vma) || next->vm_file != vma->vm_file ||
+		    next->vm_flags != vma->vm_flags)
+			return false;
+	}
+	return true;
+}
+
+/* As Linux since 4.0: an ordinary mapping, put over the old one (remap_file_pages(2)). */
+long do_remap_file_pages(struct mm_struct *mm, u64 start, u64 size, u64 prot, u64 pgoff, u64 flags)
+{
+	struct vm_area_struct *vma;
+	struct file *file = NULL;
+	u64 vm_flags = 0;
+	long ret;
+
+	start &= PAGE_MASK;
+	size &= PAGE_MASK;
+	if (prot || start + size <= start || pgoff + (size >> PAGE_SHIFT) < pgoff)
+		return -EINVAL;
+	spin_lock(&mm->lock);
+	vma = vma_lookup(mm, start);
+	if (one_shared_mapping(mm, vma, start + size)) {
+		file = vma->vm_file;
+		vm_flags = vma->vm_flags;
+		spin_lock(&mm->q->lock);
+		file->refcount++;
+		spin_unlock(&mm->q->lock);
+	}
+	spin_unlock(&mm->lock);
+	if (!file)
+		return -EINVAL;
+	prot = (vm_flags & VM_READ ? PROT_READ : 0) | (vm_flags & VM_WRITE ? PROT_WRITE : 0) |
+	       (vm_flags & VM_EXEC ? PROT_EXEC : 0);
+	flags = (flags & MAP_NONBLOCK) | MAP_SHARED | MAP_FIXED | MAP_POPULATE | (vm_flags & VM_LOCKED ? MAP_LOCKED : 0);
+	ret = do_mmap(mm, file, start, size, prot, flags, pgoff);
+	mm->q->hooks.file_put(file);
+	return IS_ERR(ret) ? ret : 0;
+}

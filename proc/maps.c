@@ -11,6 +11,7 @@
 #include "maps.h"
 
 #define NAME_COLUMN 73u
+#define GATE_START 0xffffffffff600000ull
 #define VMAS_AT_ONCE 4u /* bounds the stores of one transaction: the text is written inside it */
 
 /* dev_t as stat(2) gives it on 64-bit Linux (glibc, sys/sysmacros.h). */
@@ -75,6 +76,19 @@ void proc_vma_line(struct mm_struct *mm, struct vm_area_struct *vma, struct fmt_
 	fmt_putc(out, '\n');
 }
 
+/* x86-64: a page of the host's that is in no address space's tree.  False if there is none. */
+bool proc_gate_line(struct quire *q, struct fmt_buf *out)
+{
+	size_t from = out->len;
+
+	if (!q->cfg.vsyscall_flags)
+		return false;
+	proc_vma_prefix(out, GATE_START, GATE_START + PAGE_SIZE, q->cfg.vsyscall_flags, 0, 0, 0);
+	fmt_pad_to(out, from, NAME_COLUMN, ' ');
+	fmt_printf(out, "[vsyscall]\n");
+	return true;
+}
+
 /* Shows at most n VMAs from addr on; returns where to go on, PROC_VMA_END at the end. */
 static u64 show_some(struct mm_struct *mm, u64 addr, unsigned n, struct fmt_buf *out)
 {
@@ -88,7 +102,10 @@ static u64 show_some(struct mm_struct *mm, u64 addr, unsigned n, struct fmt_buf 
 		vma = vma_next(mm, vma);
 	}
 	spin_unlock(&mm->lock);
-	return vma ? addr : PROC_VMA_END;
+	if (vma)
+		return addr;
+	proc_gate_line(mm->q, out);
+	return PROC_VMA_END;
 }
 
 void proc_maps(struct quire *q, struct mm_struct *mm, struct fmt_buf *out)

@@ -6,6 +6,8 @@
 
 /* One line of maps, with its newline.  Under mm->lock. */
 void proc_vma_line(struct mm_struct *mm, struct vm_area_struct *vma, struct fmt_buf *out);
+/* The line of what follows the last VMA; false if nothing does. */
+bool proc_gate_line(struct quire *q, struct fmt_buf *out);
 /* Its first part, up to column 73 where names begin: for lines that stand for more than one VMA. */
 void proc_vma_prefix(struct fmt_buf *out, u64 start, u64 end, u64 vm_flags, u64 offset, u64 dev, u64 ino);
 /* A piece (proc.h) of what `show` makes of one VMA after the other. */

@@ -176,6 +176,17 @@ static bool thp_eligible(const struct quire *q, bool anon, u64 vm_flags, u64 sta
 	       ALIGN_UP(start, PMD_SIZE) + PMD_SIZE <= end;
 }
 
+/* The lines behind a VMA's first one. */
+static void put_block(struct fmt_buf *out, u64 bytes, const struct mem_size *s, bool thp, u64 vm_flags)
+{
+	line_kb(out, "Size", bytes);
+	line_kb(out, "KernelPageSize", PAGE_SIZE);
+	line_kb(out, "MMUPageSize", PAGE_SIZE);
+	put_sizes(out, s, false);
+	fmt_printf(out, "THPeligible:    %8u\n", thp);
+	put_vm_flags(out, vm_flags);
+}
+
 /* One VMA's block; returns where the next one begins to be looked for, PROC_VMA_END at the end. */
 static u64 show_vma(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_buf *out)
 {
@@ -189,6 +200,8 @@ static u64 show_vma(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_
 	vma = find_vma(mm, addr);
 	if (!vma) {
 		spin_unlock(&mm->lock);
+		if (proc_gate_line(q, out))
+			put_block(out, PAGE_SIZE, &s, false, q->cfg.vsyscall_flags);
 		return PROC_VMA_END;
 	}
 	start = vma_start(vma);
@@ -198,12 +211,7 @@ static u64 show_vma(struct quire *q, struct mm_struct *mm, u64 addr, struct fmt_
 	proc_vma_line(mm, vma, out);
 	count_vma(&s, mm, flags, start, end);
 	spin_unlock(&mm->lock);
-	line_kb(out, "Size", end - start);
-	line_kb(out, "KernelPageSize", PAGE_SIZE);
-	line_kb(out, "MMUPageSize", PAGE_SIZE);
-	put_sizes(out, &s, false);
-	fmt_printf(out, "THPeligible:    %8u\n", thp_eligible(q, anon, flags, start, end));
-	put_vm_flags(out, flags);
+	put_block(out, end - start, &s, thp_eligible(q, anon, flags, start, end), flags);
 	return end;
 }
 

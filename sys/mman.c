@@ -51,6 +51,11 @@ long sys_mremap(struct task *t, u64 addr, u64 old_len, u64 new_len, u64 flags, u
 	return WITH_RECLAIM(t, do_mremap(t->mm, addr, old_len, new_len, flags, new_addr));
 }
 
+long sys_remap_file_pages(struct task *t, u64 start, u64 size, u64 prot, u64 pgoff, u64 flags)
+{
+	return WITH_RECLAIM(t, do_remap_file_pages(t->mm, start, size, prot, pgoff, flags));
+}
+
 long sys_madvise(struct task *t, u64 addr, u64 len, int advice)
 {
 	return WITH_RECLAIM(t, do_madvise(t->mm, addr, len, advice));

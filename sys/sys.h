@@ -18,6 +18,7 @@ long sys_mmap(struct task *t, u64 addr, u64 len, u64 prot, u64 flags, struct fil
 long sys_munmap(struct task *t, u64 addr, u64 len);
 long sys_brk(struct task *t, u64 brk);
 long sys_mprotect(struct task *t, u64 addr, u64 len, u64 prot);
+long sys_remap_file_pages(struct task *t, u64 start, u64 size, u64 prot, u64 pgoff, u64 flags);
 long sys_mremap(struct task *t, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr);
 long sys_madvise(struct task *t, u64 addr, u64 len, int advice);
 long sys_msync(struct task *t, u64 addr, u64 len, int flags);

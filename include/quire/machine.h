@@ -40,6 +40,7 @@ struct quire_config {
 	u32 overcommit_ratio;            /* percent, mode 2 */
 	u32 folio_max_order;             /* largest anonymous folio; 0 = 4 KiB only */
 	u32 fault_around_pages;          /* file pages mapped around a read fault; 0 = default (16) */
+	u32 vsyscall_flags;              /* VM_READ, VM_EXEC: rights of the host's vsyscall page, which maps shows last; 0 = none */
 	u32 fault_around_tokens;         /* the same for token folios (hosted files); 0 = default (64) */
 	u32 max_map_count;
 	const struct reclaim_policy *policy; /* reclaim/policies.c; NULL = second-chance */

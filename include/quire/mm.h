@@ -179,6 +179,7 @@ long install_special_mapping(struct mm_struct *mm, u64 addr, u64 len, u64 vm_fla
 long do_munmap(struct mm_struct *mm, u64 addr, u64 len);
 long do_brk(struct mm_struct *mm, u64 brk);                 /* returns the new (or unchanged) break */
 long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot);          /* mm/mprotect.c */
+long do_remap_file_pages(struct mm_struct *mm, u64 start, u64 size, u64 prot, u64 pgoff, u64 flags);
 long do_mremap(struct mm_struct *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr); /* mm/mremap.c */
 long do_madvise(struct mm_struct *mm, u64 addr, u64 len, int advice);         /* mm/madvise.c */
 /* mm/policy.c; 7 bits, 0 = default; empty: -EIO if a page is there */

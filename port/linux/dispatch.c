@@ -124,6 +124,9 @@ static long memory_call(struct trap *t, long nr, const u64 a[6])
 	case __NR_mprotect: return sys_mprotect(task, a[0], a[1], a[2]);
 	case __NR_mremap: return sys_mremap(task, a[0], a[1], a[2], a[3], a[4]);
 	case __NR_brk: return sys_brk(task, a[0]);
+	case __NR_remap_file_pages: return sys_remap_file_pages(task, a[0], a[1], a[2], a[3], a[4]);
+	/* There are no keys: only "none" (-1) can be meant, and then it is mprotect. */
+	case __NR_pkey_mprotect: return (s32)a[3] == -1 ? sys_mprotect(task, a[0], a[1], a[2]) : -EINVAL;
 	case __NR_madvise: return sys_madvise(task, a[0], a[1], (int)a[2]);
 	case __NR_mlock: return sys_mlock(task, a[0], a[1]);
 	case __NR_mlock2: return sys_mlock2(task, a[0], a[1], a[2]);
@@ -237,6 +240,7 @@ static long sys_truncating(struct trap *t, long nr, const u64 a[6])
 long guest_syscall(struct trap *t, long nr, const u64 a[6])
 {
 	switch (nr) {
+	case __NR_remap_file_pages: case __NR_pkey_mprotect:
 	case __NR_mmap: case __NR_munmap: case __NR_mprotect: case __NR_mremap: case __NR_brk: case __NR_madvise:
 	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
 	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:

@@ -83,6 +83,7 @@ static long machine_init(const struct machine_params *p)
 		.mem_map = (struct frame *)(SHARED_BASE + MEM_MAP_OFFSET),
 		.overcommit_memory = p->overcommit, .overcommit_ratio = 50,
 		.folio_max_order = p->folio_max_order, .max_map_count = 65530, .version = p->version,
+		.vsyscall_flags = (p->vsyscall & 4 ? VM_READ : 0) | (p->vsyscall & 1 ? VM_EXEC : 0),
 		.policy = p->policy ? reclaim_policy_by_name(p->policy) : NULL,
 	};
 	struct ctx *c;

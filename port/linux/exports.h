@@ -11,6 +11,7 @@
 
 struct machine_params {
 	u64 memory;            /* bytes */
+	u32 vsyscall;          /* rights of the host's vsyscall page, as in a mode: 4 read, 1 execute; 0 = there is none */
 	struct machine_swap {
 		u64 pages;     /* usable ones */
 		s32 prio;

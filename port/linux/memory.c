@@ -125,6 +125,7 @@ long sys_setrlimit(struct trap *t, const u64 a[6])
 
 #define LOW_MEMORY 0x100000ull /* above any mmap_min_addr */
 
+#define LINUX_TASK_SIZE 0x7ffffffff000ull /* x86-64 with four levels */
 #define DEV_ZERO ((1ull << 8) | 5)
 
 /* A device: the host maps it, the core only knows the range. */
@@ -237,9 +238,20 @@ static void forget_native(u64 start, u64 end)
 	kproc.nnative = n;
 }
 
+/* What lies between the guest's end and Linux's is the kernel's; for the guest nothing is mapped there. */
+static u64 cut_off_end(u64 addr, u64 len)
+{
+	bool reaches_over = len <= LINUX_TASK_SIZE && addr < GUEST_END && addr <= LINUX_TASK_SIZE - len;
+
+	return reaches_over ? MIN(len, GUEST_END - addr) : len;
+}
+
 long guest_munmap(u64 addr, u64 len)
 {
-	long ret = sys_munmap(kproc.task, addr, len);
+	long ret;
+
+	len = cut_off_end(addr, len);
+	ret = sys_munmap(kproc.task, addr, len);
 
 	if (!ret && kproc.nnative) {
 		install_lock();

@@ -189,6 +189,20 @@ static void add_special(struct guest_boot *b, u64 lo, u64 hi, const char *line)
 	snprintf(r->name, sizeof(r->name), "%.*s", (int)strcspn(name, "\n"), name);
 }
 
+u32 image_vsyscall(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+	u32 rights = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strstr(line, "[vsyscall]"))
+			rights = 1 | (strstr(line, " r-xp ") ? 4 : 0);
+	if (f)
+		fclose(f);
+	return rights;
+}
+
 void image_find_vdso(struct guest_boot *b)
 {
 	FILE *f = fopen("/proc/self/maps", "re");

@@ -9,6 +9,8 @@
 const struct kernel_exports *image_map(u64 memory, int *ram_fd);
 /* The same for a machine that runs: ram_fd is its memfd.  The build ids must have been compared before. */
 const struct kernel_exports *image_join(u64 memory, int ram_fd);
+/* Rights of the host's vsyscall page, as struct machine_params has them. */
+u32 image_vsyscall(void);
 /* Does the host give shared memory huge pages to who asks (transparent_hugepage/shmem_enabled)? */
 bool image_host_huge(void);
 /* Of the kernel inside this program: processes of one machine must agree, for they share pointers into it. */

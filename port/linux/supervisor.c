@@ -301,7 +301,7 @@ static int boot_machine(struct sup *s)
 	struct machine_params p = {
 		.memory = s->o->memory, .nr_cpus = s->o->nr_cpus, .overcommit = s->o->overcommit,
 		.folio_max_order = s->o->folio_max_order, .aslr = s->o->aslr, .verbose = s->o->verbose, .patch = s->o->patch_syscalls,
-		.host_huge = image_host_huge(),
+		.host_huge = image_host_huge(), .vsyscall = image_vsyscall(),
 		.seed = s->o->seed_given ? s->o->seed : 0, .version = QUIRE_VERSION, .policy = s->o->policy,
 	};
 	long ret;
