@@ -90,6 +90,21 @@ bool mapping_is_valid(const struct address_space *m); /* under q->lock */
 /* Under no lock: as filemap_fill for AS_SHMEM. */
 int shmem_fill(struct address_space *m, u64 index, bool *did_io);
 
+/* ---- file/shmem_swap.c ---- */
+/* Under q->lock: the swap entry in the place of page index; 0 = none. */
+u64 shmem_swap_entry(const struct address_space *m, u64 index);
+/* Under q->lock: is one of pages [first, last] in swap? */
+bool shmem_any_swapped(const struct address_space *m, u64 first, u64 last);
+/* Under q->lock: a folio of one page that nobody maps, which the caller holds, leaves the object for the swap cache; the entry's
+ * count becomes the object's.  False: not now, nothing has changed. */
+bool shmem_swap_out(struct address_space *m, struct folio *folio, u64 entry);
+/* Under no lock, may block.  0: look again; -ENOMEM (nothing was reclaimed), -EAGAIN (lost a race), -EIO. */
+int shmem_swap_in(struct address_space *m, u64 index, bool *did_io);
+/* Under no lock: pages [first, last] that are in swap are forgotten. */
+void shmem_swap_drop(struct address_space *m, u64 first, u64 last);
+/* Under no lock, for swapoff: everything in that area comes back.  0, -ENOMEM, -EIO. */
+int shmem_unuse(struct quire *q, unsigned type);
+
 /* ---- file/writeback.c ---- */
 /* Under no lock, on a folio the caller holds a reference to.  Writes it out if it is dirty; for reclaim.  0, -EBUSY
  * (somebody else is at it), or an I/O error. */

@@ -1,7 +1,7 @@
 /*
  * The machine's own shared memory: anonymous shared mappings, System V segments, memfd-like objects.
  *
- * A shmem object is an address space whose bytes live in frames and nowhere else (until swap takes them), so it
+ * A shmem object is an address space whose bytes live in frames, or in swap (shmem_swap.c), and nowhere else, so it
  * needs no port.  Folios are made zero-filled on the first touch, by a fault or by a write; a read of a hole
  * through copy_out gives zeros and makes nothing.
  *
@@ -30,10 +30,13 @@ static unsigned shmem_order(const struct address_space *m, u64 index)
 		return 0;
 	if (base + (1ul << CONT_PTE_ORDER) > shmem_pages_locked(m))
 		return 0;
+	if (shmem_any_swapped(m, base, base + (1ul << CONT_PTE_ORDER) - 1))
+		return 0;
 	return radix_next(&m->i_pages, &next, base + (1ul << CONT_PTE_ORDER) - 1) ? 0 : CONT_PTE_ORDER;
 }
 
-/* A held folio for index, not yet cleared.  NULL and *err: 0 if one is there already. */
+/* A held folio for index, not yet cleared.  NULL and *err: 0 if one is there already, IN_SWAP if it is there. */
+#define IN_SWAP 1
 static struct folio *shmem_alloc_hold(struct address_space *m, u64 index, u64 *base, int *err)
 {
 	struct quire *q = m->q;
@@ -44,6 +47,8 @@ static struct folio *shmem_alloc_hold(struct address_space *m, u64 index, u64 *b
 	*err = 0;
 	if (index >= shmem_pages_locked(m)) {
 		*err = -ERANGE;
+	} else if (shmem_swap_entry(m, index)) {
+		*err = IN_SWAP;
 	} else if (!filemap_lookup(m, index)) {
 		order = shmem_order(m, index);
 		if (order)
@@ -67,14 +72,15 @@ int shmem_fill(struct address_space *m, u64 index, bool *did_io)
 	u64 base;
 	int err;
 
-	(void)did_io; /* swapping in will say so */
 	folio = shmem_alloc_hold(m, index, &base, &err);
 	if (!folio)
-		return err;
+		return err == IN_SWAP ? shmem_swap_in(m, index, did_io) : err;
 	folio_clear(q, folio);
 	spin_lock(&q->lock);
 	if (base + folio_nr_pages(folio) > shmem_pages_locked(m))
 		err = -EAGAIN; /* it was cut meanwhile */
+	else if (shmem_any_swapped(m, base, base + folio_nr_pages(folio) - 1))
+		err = -EAGAIN; /* somebody made it, and it went to swap, meanwhile */
 	else
 		err = filemap_add_folio(m, folio, base);
 	folio_unhold(q, folio);
@@ -109,29 +115,6 @@ static void shmem_put_page(struct quire *q, struct folio *folio)
 	spin_unlock(&q->lock);
 }
 
-static long shmem_copy_out(struct address_space *m, u64 off, void *dst, size_t len)
-{
-	u64 size = mapping_size(m), done = 0;
-
-	if (off >= size)
-		return 0;
-	len = MIN(len, size - off);
-	while (done < len) {
-		u64 in = (off + done) & (PAGE_SIZE - 1), n = MIN(PAGE_SIZE - in, len - done);
-		u8 *va, *to = (u8 *)dst + done;
-		struct folio *folio = shmem_get_page(m, (off + done) >> PAGE_SHIFT, &va);
-
-		if (folio) {
-			memcpy(to, va + in, n);
-			shmem_put_page(m->q, folio);
-		} else {
-			memset(to, 0, n);
-		}
-		done += n;
-	}
-	return (long)done;
-}
-
 /* Makes index present, reclaiming if need be.  0 or negative errno. */
 static int shmem_make(struct address_space *m, u64 index)
 {
@@ -146,6 +129,51 @@ static int shmem_make(struct address_space *m, u64 index)
 			return -ENOMEM;
 	}
 	return err;
+}
+
+/* A page that is not there: 0 = a hole, 1 = it was in swap, look again, or why it cannot be had. */
+static int shmem_back(struct address_space *m, u64 index)
+{
+	bool swapped;
+	int err;
+
+	spin_lock(&m->q->lock);
+	swapped = shmem_swap_entry(m, index) || filemap_lookup(m, index);
+	spin_unlock(&m->q->lock);
+	if (!swapped)
+		return 0;
+	err = shmem_make(m, index);
+	return err ? err : 1;
+}
+
+static long shmem_copy_out(struct address_space *m, u64 off, void *dst, size_t len)
+{
+	u64 size = mapping_size(m), done = 0;
+	int err = 0;
+
+	if (off >= size)
+		return 0;
+	len = MIN(len, size - off);
+	while (done < len) {
+		u64 in = (off + done) & (PAGE_SIZE - 1), n = MIN(PAGE_SIZE - in, len - done);
+		u64 index = (off + done) >> PAGE_SHIFT;
+		u8 *va, *to = (u8 *)dst + done;
+		struct folio *folio = shmem_get_page(m, index, &va);
+
+		if (!folio && READ_ONCE(m->nr_swapped) && (err = shmem_back(m, index))) {
+			if (err > 0)
+				continue;
+			break;
+		}
+		if (folio) {
+			memcpy(to, va + in, n);
+			shmem_put_page(m->q, folio);
+		} else {
+			memset(to, 0, n);
+		}
+		done += n;
+	}
+	return done || !err ? (long)done : err;
 }
 
 static long shmem_copy_in(struct address_space *m, u64 off, const void *src, size_t len)
@@ -181,6 +209,7 @@ static u64 shmem_size(struct address_space *m)
 /* The object is gone: so is its charge. */
 static void shmem_release(struct address_space *m)
 {
+	shmem_swap_drop(m, 0, ~0ull);
 	spin_lock(&m->q->lock);
 	m->q->committed_pages -= m->shmem_accounted;
 	m->shmem_accounted = 0;
@@ -237,8 +266,12 @@ int shmem_set_size(struct address_space *m, u64 size)
 	if (m->shmem_accounted)
 		shmem_account(m, PAGE_ALIGN(size) >> PAGE_SHIFT);
 	spin_unlock(&q->lock);
-	if (shrink)
+	if (shrink) {
+		/* The page that is cut in two must be there, that its rest can be cleared. */
+		if (size & (PAGE_SIZE - 1))
+			shmem_back(m, size >> PAGE_SHIFT);
 		truncate_pagecache_locked(m, size);
+	}
 	mutex_unlock(&m->wb_mutex);
 	return 0;
 }

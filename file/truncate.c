@@ -24,6 +24,17 @@ struct page_range {
 
 /* ---- the cache ---- */
 
+/* What is in swap goes first, and nothing more goes there until the folios are gone, too. */
+static void cut_swapped(struct address_space *m, struct page_range r)
+{
+	if (!mapping_is_shmem(m))
+		return;
+	spin_lock(&m->q->lock);
+	m->cutting = true;
+	spin_unlock(&m->q->lock);
+	shmem_swap_drop(m, r.first, r.last);
+}
+
 /* Folios wholly inside the range go; one that only overlaps it stays (its bytes are cleared by the caller). */
 static void delete_folios(struct address_space *m, struct page_range r)
 {
@@ -32,6 +43,7 @@ static void delete_folios(struct address_space *m, struct page_range r)
 	u64 index = r.first;
 	u32 n = 0;
 
+	cut_swapped(m, r);
 	spin_lock(&q->lock);
 	m->i_seq++;
 	while ((folio = radix_next(&m->i_pages, &index, r.last))) {
@@ -47,6 +59,7 @@ static void delete_folios(struct address_space *m, struct page_range r)
 			spin_lock(&q->lock);
 		}
 	}
+	m->cutting = false;
 	spin_unlock(&q->lock);
 }
 

@@ -38,7 +38,9 @@ void *radix_lookup(const struct radix *r, u64 index)
 
 static struct radix_node *node_alloc(struct quire *q)
 {
-	struct radix_node *n = kmem_cache_alloc(q, q->radix_cache, GFP_KERNEL);
+	/* Reclaim puts shared memory into swap by way of a tree: it gives back more than it takes. */
+	gfp_t gfp = port_ctx()->flags & CTX_RECLAIM ? __GFP_HIGH | __GFP_MEMALLOC | __GFP_NOWARN : GFP_KERNEL;
+	struct radix_node *n = kmem_cache_alloc(q, q->radix_cache, gfp);
 
 	if (n)
 		memset(n, 0, sizeof(*n));

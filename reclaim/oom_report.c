@@ -284,7 +284,7 @@ static void put_stuck(const struct facts *f, struct fmt_buf *b)
 	else
 		fmt_printf(b, " that would not get smaller in swap, or were in use");
 	if (f->shmem)
-		put_mib(b, ", ", f->shmem, " shared, which is never swapped");
+		put_mib(b, ", ", f->shmem, " shared");
 	if (f->unevictable)
 		put_mib(b, ", ", f->unevictable, " locked");
 	put_mib(b, ", ", f->file, " of files in use");

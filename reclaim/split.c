@@ -1,5 +1,5 @@
 /*
- * A large anonymous folio becomes pages, so that each can go its own way: swap takes pages of 4 KiB.
+ * A large folio of anonymous or shared memory becomes pages, so that each can go its own way: swap takes pages of 4 KiB.
  *
  * Entries do not change, for the frames stay where they are; only the records do.  What was one count for all pages is told
  * apart by asking every entry which page it maps; so all address spaces that map the folio must be lockable now.  Pages
@@ -39,6 +39,14 @@ static void page_on_its_own(struct quire *q, struct folio *page, const struct fr
 
 	page->f.mapping = was->mapping;
 	page->f.index = was->index + i;
+	if (was->type == FRAME_SHMEM) {
+		radix_store(q, &folio_mapping(page)->i_pages, page->f.index, page); /* it replaces */
+		page->f.refcount = maps + 1;
+		page->f.mapcount = maps;
+		q->nr_file_mapped += maps != 0;
+		folio_add_lru_tail(q, page);
+		return;
+	}
 	if (!maps) {
 		c->parked[c->nparked] = (struct parked_frame){ .pfn = folio_pfn(q, page), .refs = 1 };
 		c->nparked++;
@@ -50,6 +58,14 @@ static void page_on_its_own(struct quire *q, struct folio *page, const struct fr
 	folio_add_lru_tail(q, page);
 }
 
+/* Nobody has a reference but entries and, for shared memory, the object. */
+static bool can_split(const struct frame *f)
+{
+	if (f->type == FRAME_SHMEM)
+		return f->mapping && f->refcount == f->mapcount + 1;
+	return f->type == FRAME_ANON && f->mapcount && f->refcount == f->mapcount;
+}
+
 bool split_folio(struct quire *q, struct folio *folio)
 {
 	struct ctx *c = port_ctx();
@@ -58,8 +74,7 @@ bool split_folio(struct quire *q, struct folio *folio)
 	struct split s;
 
 	lockdep_assert_held(&q->lock);
-	if (was.type != FRAME_ANON || !was.mapcount || was.refcount != was.mapcount || n > SPLIT_MAX_PAGES ||
-	    c->nparked + n > CTX_MAX_PARKED)
+	if (!can_split(&was) || n > SPLIT_MAX_PAGES || c->nparked + n > CTX_MAX_PARKED)
 		return false;
 	s.head = folio_pfn(q, folio);
 	s.seen = 0;
@@ -68,7 +83,10 @@ bool split_folio(struct quire *q, struct folio *folio)
 	if (rmap_walk(q, folio, count_entry, &s, 0) != RMAP_DONE || s.seen != was.mapcount)
 		return false;
 	folio_del_lru(q, folio);
-	q->nr_anon_pages -= n;
+	if (was.type == FRAME_ANON)
+		q->nr_anon_pages -= n;
+	else if (was.mapcount)
+		q->nr_file_mapped -= n;
 	split_page(q, &folio->f, was.order);
 	/* From the last to the first, so that reclaim meets them in the order of their addresses. */
 	for (u32 i = n; i-- > 0;)

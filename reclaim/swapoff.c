@@ -6,6 +6,7 @@
  * in use.  Who runs out of memory on the way gives up, and the area is used again, as on Linux.
  * Locks: called under none.
  */
+#include <file/filemap.h>
 #include <mm/mm.h>
 #include <swap/swap.h>
 #include <swap/swap_area.h>
@@ -92,6 +93,8 @@ int swapoff(struct quire *q, const char *name)
 		return type;
 	for (unsigned i = 0; i < MAX_ROUNDS; i++) {
 		err = unuse_round(q, (unsigned)type);
+		if (!err)
+			err = shmem_unuse(q, (unsigned)type);
 		if (!err && swap_area_destroy(q, (unsigned)type))
 			return 0;
 		if (err)

@@ -75,18 +75,17 @@ static bool is_lazily_free(const struct folio *folio)
 static void entry_is_gone(struct quire *q, struct folio *folio, struct mm_struct *mm, u64 addr)
 {
 	mm->hiwater_rss = MAX(mm->hiwater_rss, get_mm_rss(mm));
-	add_mm_counter(mm, MM_ANONPAGES, -1);
+	add_mm_counter(mm, mm_counter(folio), -1);
 	folio_remove_rmap(q, folio, 1);
 	folio_put(q, folio, 1);
 	port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
 }
 
-static bool swap_entry_out(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg)
+/* May this entry go now?  If not, b->why says why. */
+static bool entry_may_go(struct swapout *b, struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot)
 {
-	struct swapout *b = arg;
 	struct mm_struct *mm = vma->vm_mm;
 	pte_t p = pte_read(slot);
-	u64 entry;
 
 	if (vma->vm_flags & VM_LOCKED)
 		return stop(b, UNMAP_LOCKED);
@@ -99,8 +98,18 @@ static bool swap_entry_out(struct folio *folio, struct vm_area_struct *vma, u64 
 		port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
 		return stop(b, UNMAP_REFERENCED);
 	}
-	if (!batch_has_mm(b, mm))
-		return stop(b, UNMAP_BUSY);
+	return batch_has_mm(b, mm) || stop(b, UNMAP_BUSY);
+}
+
+static bool swap_entry_out(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg)
+{
+	struct swapout *b = arg;
+	struct mm_struct *mm = vma->vm_mm;
+	pte_t p = pte_read(slot);
+	u64 entry;
+
+	if (!entry_may_go(b, folio, vma, addr, slot))
+		return false;
 	if (is_lazily_free(folio)) {
 		set_pte(mm, slot, __pte(0));
 		count_vm_event(b->q, PGLAZYFREED);
@@ -128,13 +137,13 @@ static u32 cache_refs(const struct folio *folio)
 	return (folio->f.flags & FF_SWAPCACHE) != 0;
 }
 
+static const enum keep_reason why_kept[] = {
+	[UNMAP_REFERENCED] = KEEP_REFERENCED, [UNMAP_BUSY] = KEEP_BUSY, [UNMAP_LOCKED] = KEEP_LOCKED, [UNMAP_NOWHERE] = KEEP_DIRTY,
+};
+
 /* Under q->lock (which the walk may let go and take again).  Unmaps a held page and takes it into the batch, or says why not. */
 static void take_held(struct swapout *b, struct folio *folio)
 {
-	static const enum keep_reason why_kept[] = {
-		[UNMAP_REFERENCED] = KEEP_REFERENCED, [UNMAP_BUSY] = KEEP_BUSY, [UNMAP_LOCKED] = KEEP_LOCKED,
-		[UNMAP_NOWHERE] = KEEP_DIRTY,
-	};
 	struct quire *q = b->q;
 	enum rmap_result r;
 
@@ -165,6 +174,56 @@ static void take_page(struct swapout *b, struct folio *folio)
 		take_held(b, folio);
 }
 
+/* ---- shared memory: the entry stands in the object, not in page tables (file/shmem_swap.c) ---- */
+static bool shmem_entry_out(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg)
+{
+	struct swapout *b = arg;
+
+	if (!entry_may_go(b, folio, vma, addr, slot))
+		return false;
+	set_pte(vma->vm_mm, slot, __pte(0));
+	entry_is_gone(b->q, folio, vma->vm_mm, addr);
+	return true;
+}
+
+/* Under q->lock: nobody maps the held page any more.  Is it the swap cache's now? */
+static bool shmem_leaves(struct swapout *b, struct folio *folio)
+{
+	struct address_space *m = folio_mapping(folio);
+	u64 entry;
+
+	/* The object may have been cut while the walk had let go, or somebody copies from the page. */
+	if (!m || folio->f.mapcount || folio->f.refcount != 2)
+		return stop(b, UNMAP_BUSY);
+	entry = swap_alloc(b->q);
+	if (!entry)
+		return stop(b, UNMAP_NOWHERE);
+	if (shmem_swap_out(m, folio, entry))
+		return true;
+	swap_put(b->q, entry, 1);
+	return stop(b, UNMAP_BUSY);
+}
+
+static void take_shmem(struct swapout *b, struct folio *folio)
+{
+	struct quire *q = b->q;
+
+	if (folio->f.refcount != folio->f.mapcount + 1 || !hold(q, folio)) {
+		reclaim_keep(b->sc, folio, KEEP_BUSY);
+		return;
+	}
+	b->why = UNMAP_BUSY;
+	rmap_walk(q, folio, shmem_entry_out, b, RMAP_MAY_CYCLE);
+	if (!folio->f.mapcount && shmem_leaves(b, folio)) {
+		reclaim_keep(b->sc, folio, KEEP_DIRTY);
+		b->folio[b->n++] = folio;
+		return;
+	}
+	if (!b->mms_full)
+		reclaim_keep(b->sc, folio, why_kept[b->why]);
+	swapout_release(q, folio);
+}
+
 /* One candidate.  False when there is none left. */
 static bool take_one(struct swapout *b)
 {
@@ -183,14 +242,16 @@ static bool take_one(struct swapout *b)
 	pages = folio_nr_pages(folio);
 	count_vm_events(q, b->sc->kswapd ? PGSCAN_KSWAPD : PGSCAN_DIRECT, pages);
 	count_vm_events(q, PGSCAN_ANON, pages);
-	if (folio->f.type != FRAME_ANON) {
-		reclaim_keep(b->sc, folio, KEEP_DIRTY); /* shared memory: it has nowhere to go */
+	if (folio->f.type != FRAME_ANON && (folio->f.type != FRAME_SHMEM || !b->q->nr_free_swap_pages)) {
+		reclaim_keep(b->sc, folio, KEEP_DIRTY); /* it has nowhere to go */
 	} else if (pages > 1) {
 		split = split_folio(q, folio);
 		if (split)
 			b->sc->budget += pages; /* they are the next candidates */
 		else
 			reclaim_keep(b->sc, folio, KEEP_BUSY);
+	} else if (folio->f.type == FRAME_SHMEM) {
+		take_shmem(b, folio);
 	} else {
 		take_page(b, folio);
 	}

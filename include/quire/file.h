@@ -52,6 +52,9 @@ struct address_space {
 	struct vm_area_struct *i_mmap;  /* VMAs that map this file */
 	u64 shmem_size;                 /* bytes; AS_SHMEM */
 	u64 shmem_accounted;            /* pages charged to Committed_AS */
+	struct radix swapped;           /* AS_SHMEM: page index -> swap entry (file/shmem_swap.c) */
+	u64 nr_swapped;
+	bool cutting;                   /* nothing goes to swap now */
 	void *port_private;             /* port: sim file, host anchor id */
 	struct address_space *hash_next;
 	u64 ra_prev;                    /* readahead: last index faulted */

@@ -156,6 +156,33 @@ cat /proc/swaps
 """
 
 
+SHARED = """
+import mmap, os
+pages = 96 * 256
+m = mmap.mmap(-1, pages * 4096)  # shared and anonymous
+for i in range(0, pages, 3):
+    m[i * 4096:i * 4096 + 8] = (i + 1).to_bytes(8, "little")
+child = os.fork()
+step = range(0, pages, 3) if child else range(pages - 3, -1, -3)
+first = {m[i * 4096:i * 4096 + 8] == (i + 1).to_bytes(8, "little") for i in step}
+for i in range(1 if child else 2, pages, 3):
+    m[i * 4096 + 100:i * 4096 + 108] = (i + 7).to_bytes(8, "little")
+if not child:
+    os._exit(first != {True})
+print("child", os.waitpid(child, 0)[1], first)
+print("both", {m[i * 4096 + 100:i * 4096 + 108] == (i + 7).to_bytes(8, "little") for i in range(pages) if i % 3})
+print("zero", {m[i * 4096 + 3000] for i in range(pages)})
+"""
+
+
+def shared_memory():
+    """Shared memory of twice the machine's, seen by two processes."""
+    with tempfile.TemporaryDirectory(prefix="quire-swap-") as directory:
+        for swap in ("128M", f"{directory}/a:128M"):
+            code, out, errors = run("--memory", "48M", "--swap", swap, "--", "python3", "-c", SHARED, timeout=120)
+            expect(code == 0 and out == "child 0 {True}\nboth {True}\nzero {0}\n", f"{swap}: {code} {out} {errors[-500:]}")
+
+
 def switched_on_inside():
     """mkswap, swapon and swapoff by programs of the machine."""
     if os.geteuid() or not all(shutil.which(name) for name in ("mkswap", "swapon", "swapoff")):
@@ -190,7 +217,7 @@ def no_room_on_the_host():
             subprocess.run(["umount", directory], check=True)
 
 
-TESTS = [four_times_memory, small_folios, further_by_the_swap, files, switched_on_inside, no_room_on_the_host, killed_under_pressure,
+TESTS = [four_times_memory, small_folios, further_by_the_swap, files, shared_memory, switched_on_inside, no_room_on_the_host, killed_under_pressure,
          killed_while_files_are_written]
 
 
