@@ -187,6 +187,7 @@ static long sys_process(struct trap *t, long nr, const u64 a[6])
 	case __NR_set_robust_list: return sys_set_robust_list(t->k, a[0], a[1]);
 	case __NR_get_robust_list: return sys_get_robust_list(t->k, a[0], a[1], a[2]);
 	case __NR_futex: return sys_futex(t, a);
+	case __NR_futex_waitv: return sys_futex_waitv(t, a);
 	case __NR_arch_prctl: return sys_arch_prctl(a[0], a[1]);
 	case __NR_prctl: return sys_prctl(t, a);
 	default: return -EOPNOTSUPP;
@@ -249,7 +250,7 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 		return sys_memory(t, nr, a);
 	case __NR_fork: case __NR_vfork: case __NR_clone: case __NR_clone3: case __NR_execve: case __NR_execveat:
 	case __NR_exit: case __NR_exit_group: case __NR_set_tid_address: case __NR_set_robust_list:
-	case __NR_get_robust_list: case __NR_futex: case __NR_arch_prctl: case __NR_prctl:
+	case __NR_get_robust_list: case __NR_futex: case __NR_futex_waitv: case __NR_arch_prctl: case __NR_prctl:
 		return sys_process(t, nr, a);
 	case __NR_rt_sigaction: case __NR_rt_sigprocmask: case __NR_rt_sigreturn: case __NR_sigaltstack:
 	case __NR_rt_sigsuspend: case __NR_rt_sigtimedwait: case __NR_rt_sigpending:

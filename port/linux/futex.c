@@ -141,3 +141,49 @@ long sys_futex(struct trap *t, const u64 a[6])
 	user_unpin_all();
 	return ret;
 }
+
+/* ---- futex_waitv(2): many words at once ---- */
+
+/* Where the host will read: resident, and on shared memory kept so while anybody sleeps. */
+static long waitv_make_ready(struct futex_waitv *v, u32 n)
+{
+	u32 i, word;
+	long ret = 0;
+
+	for (i = 0; i < n && ret != -E2BIG; i++) {
+		u64 flag = flag_for(v[i].uaddr, v[i].flags);
+
+		/* What cannot be read stays as it is: the host says so, and first of all if it is not private. */
+		if (flag && !copy_from_user(&word, v[i].uaddr, 4))
+			v[i].flags |= (u32)flag;
+		else if (!flag)
+			ret = user_pin(v[i].uaddr, 4, false);
+	}
+	return ret == -E2BIG ? -ENOMEM : 0;
+}
+
+long sys_futex_waitv(struct trap *t, const u64 a[6])
+{
+	struct futex_waitv v[FUTEX_WAITV_MAX];
+	struct __kernel_timespec ts;
+	u32 n = (u32)a[1];
+	long ret = -EFAULT;
+	int tries;
+
+	if (a[2] || !a[0] || !n || n > FUTEX_WAITV_MAX)
+		return -EINVAL;
+	if (a[3] && (s32)a[4] != CLOCK_REALTIME_ && (s32)a[4] != CLOCK_MONOTONIC_)
+		return -EINVAL;
+	if ((a[3] && copy_from_user(&ts, a[3], sizeof(ts))) || copy_from_user(v, a[0], n * sizeof(v[0])))
+		return -EFAULT;
+	for (tries = 0; ret == -EFAULT && tries < 3; tries++) {
+		ret = waitv_make_ready(v, n);
+		if (!ret) {
+			do
+				ret = host_syscall_interruptible(__NR_futex_waitv, (u64)v, n, 0, a[3] ? (u64)&ts : 0, a[4], 0);
+			while (ret == -EINTR && !t->k->pending);
+		}
+		user_unpin_all();
+	}
+	return ret;
+}

@@ -41,6 +41,7 @@ void process_stats_add(void); /* this process's counters into the machine's */
 /* futex.c */
 void guest_futex_wake(u64 addr, int n);
 long sys_futex(struct trap *t, const u64 a[6]);
+long sys_futex_waitv(struct trap *t, const u64 a[6]);
 /* x86_64/syscall.S: the exit path of a thread that did not come through a signal. */
 void call_restorer(struct ucontext_host *uc) __attribute__((noreturn));
 /* Wakes a parent that waits in vfork for this task. */

@@ -189,6 +189,44 @@ static void priority_lent(void)
 	VERIFY(pthread_join(t, NULL) == 0);
 }
 
+static void *wakes(void *word)
+{
+	sleep_ms(30);
+	while (futex(word, FUTEX_WAKE, 1, NULL, NULL, 0) != 1)
+		sleep_ms(1);
+	return NULL;
+}
+
+/* Some words at once, of both kinds; the last one is woken. */
+static void many_words(void)
+{
+	uint32_t *word[4] = {fresh(PAGE), fresh_shared(PAGE), fresh(PAGE), fresh_shared(PAGE)};
+	struct futex_waitv v[4];
+	struct timespec past = {1, 0};
+	pthread_t t;
+
+	for (int i = 0; i < 4; i++)
+		v[i] = (struct futex_waitv){.val = 0, .uaddr = (uintptr_t)word[i], .flags = FUTEX_32};
+	SHOW(syscall(SYS_futex_waitv, v, 4, 0, &past, CLOCK_MONOTONIC));
+	VERIFY(pthread_create(&t, NULL, wakes, word[3]) == 0);
+	SHOWN(syscall(SYS_futex_waitv, v, 4, 0, NULL, CLOCK_MONOTONIC));
+	VERIFY(pthread_join(t, NULL) == 0);
+	VERIFY(pthread_create(&t, NULL, wakes, word[2]) == 0);
+	SHOWN(syscall(SYS_futex_waitv, v, 3, 0, NULL, CLOCK_MONOTONIC));
+	VERIFY(pthread_join(t, NULL) == 0);
+	*word[1] = 5;
+	SHOW(syscall(SYS_futex_waitv, v, 4, 0, NULL, CLOCK_MONOTONIC));
+	SHOW(syscall(SYS_futex_waitv, v, 0, 0, NULL, CLOCK_MONOTONIC));
+	SHOW(syscall(SYS_futex_waitv, v, 129, 0, NULL, CLOCK_MONOTONIC));
+	SHOW(syscall(SYS_futex_waitv, v, 4, 1, NULL, CLOCK_MONOTONIC));
+	SHOW(syscall(SYS_futex_waitv, v, 4, 0, &past, CLOCK_BOOTTIME));
+	SHOW(syscall(SYS_futex_waitv, NULL, 4, 0, NULL, 0));
+	v[2].uaddr = 0;
+	SHOW(syscall(SYS_futex_waitv, v, 4, 0, NULL, 0));
+	v[2].uaddr = (uintptr_t)word[2] + 1;
+	SHOW(syscall(SYS_futex_waitv, v, 4, 0, NULL, 0));
+}
+
 int main(void)
 {
 	pthread_t t;
@@ -204,5 +242,6 @@ int main(void)
 	raw();
 	moved_word();
 	priority_lent();
+	many_words();
 	return 0;
 }
