@@ -217,11 +217,21 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
+static bool any_device(void)
+{
+	for (unsigned i = 0; i < SWAPIO_DEVICES; i++)
+		if (state.device[i].used)
+			return true;
+	return false;
+}
+
+/* Where there are files from the start, workers are, too: the thread that calls this may itself reclaim, and would wait for a
+ * worker that it has yet to start. */
 void swap_serve(void)
 {
 	pthread_t t;
 
-	if (state.serving || !__atomic_load_n(&shared_area()->swapio.wanted, __ATOMIC_SEQ_CST))
+	if (state.serving || (!any_device() && !__atomic_load_n(&shared_area()->swapio.wanted, __ATOMIC_SEQ_CST)))
 		return;
 	for (int i = 0; i < WORKERS; i++)
 		if (!pthread_create(&t, NULL, worker_main, NULL))

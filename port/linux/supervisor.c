@@ -562,6 +562,7 @@ static int run_machine(const struct run_options *o, struct control *control)
 		kill(s.first, SIGKILL);
 		return FAILED;
 	}
+	swap_serve();
 	selftest_start(s.k, s.first);
 	serve(&s);
 	selftest_stop();

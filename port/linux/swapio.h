@@ -64,7 +64,7 @@ struct run_options;
 struct machine_params;
 /* Opens or makes the files that the options name, and describes all areas.  0, or -1 after saying why. */
 int swap_open_all(const struct run_options *o, struct machine_params *p);
-/* Starts the workers if somebody wants them. */
+/* Starts the workers if there are files, or somebody wants them. */
 void swap_serve(void);
 
 #endif
