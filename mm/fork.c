@@ -128,7 +128,10 @@ static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
 	spin_unlock(&q->lock);
 	add_mm_counter(d->dst, MM_ANONPAGES, 1);
 	p = __pte((p.v & ~PTE_ADDR_MASK) | ((u64)folio_pfn(q, copy) << PAGE_SHIFT));
-	set_pte(d->dst, slot, pte_mkexcl(p));
+	p = pte_mkexcl(p);
+	if (d->child->vm_flags & VM_WRITE) /* nobody else's and dirty as it is: why should the child ask? */
+		p = pte_mkdirty(pte_mkwrite(pte_mkyoung(p)));
+	set_pte(d->dst, slot, p);
 	port_tlb_flush_range(d->dst, addr, addr + PAGE_SIZE);
 	return true;
 }

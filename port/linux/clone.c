@@ -85,6 +85,41 @@ static void child_finish(struct trap *t, const struct clone_request *r)
 	}
 }
 
+#define HOT_RANGES 8u         /* pins taken for them: dup_mm() asks for each page whether it is in one */
+#define HOT_AGAIN 64u         /* forks after which the guesses begin anew */
+#define HOT_FAULTS FORK_HOT   /* write faults after a fork that are noted */
+
+/*
+ * What parent and child write to at once after a fork is copied by the fork itself: a copy costs less than two faults.  Such a page is
+ * pinned, and what is pinned the core copies (mm/fork.c).  Only without other threads, which could write meanwhile.
+ */
+static struct mm_struct *dup_mm_hot(void)
+{
+	u64 *hot = host_mm_of(kproc.mm)->hot;
+	struct ctx *c = kthread()->ctx;
+	struct mm_struct *mm;
+	u32 i, had = c->npins;
+
+	for (i = 0; i < FORK_HOT && c->npins < had + HOT_RANGES && READ_ONCE(kproc.nthreads) == 1; i++) {
+		u64 page = READ_ONCE(hot[i]);
+
+		if (!page || page >= GUEST_END)
+			continue;
+		if (c->npins > had && c->pins[c->npins - 1].end == page)
+			c->pins[c->npins - 1].end += PAGE_SIZE;
+		else if (pin_add(c, page, page + PAGE_SIZE))
+			break;
+	}
+	mm = dup_mm(kproc.mm);
+	WRITE_ONCE(c->npins, had);
+	if (++kproc.forks % HOT_AGAIN == 0)
+		for (i = 0; i < FORK_HOT; i++)
+			hot[i] = 0;
+	kproc.fork_hot = hot;
+	kproc.fork_faults = HOT_FAULTS;
+	return mm;
+}
+
 /* The address space of the child: shared, or a copy.  Consumes no reference on failure. */
 static struct mm_struct *child_mm(bool share)
 {
@@ -92,7 +127,7 @@ static struct mm_struct *child_mm(bool share)
 		mmget(kproc.mm);
 		return kproc.mm;
 	}
-	return dup_mm(kproc.mm);
+	return dup_mm_hot();
 }
 
 /* Whoever is told the child's number may use it at once, also before the child ran. */

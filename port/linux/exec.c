@@ -357,6 +357,7 @@ static void switch_mm(struct kthread *k, struct mm_struct *mm)
 	host_call(__NR_munmap, PAGE_SIZE * 16, GUEST_END - PAGE_SIZE * 16);
 	kproc.nnative = 0;
 	patch_exec();
+	kproc.fresh = kproc.fork_faults = 0;
 	kproc.mm = mm;
 	kproc.flushed = host_mm_of(mm)->base;
 	kproc.seq_next = 0;

@@ -36,6 +36,7 @@ int port_mm_init(struct mm_struct *mm)
 		h->nproc = 0;
 		h->next_free = 0;
 		h->base = h->gen;
+		memset(h->hot, 0, sizeof(h->hot));
 		mm->port_mm = h;
 	}
 	spin_unlock(&m->pool_lock);

@@ -58,6 +58,7 @@ static inline u64 birth_word(u64 serial, u32 state, s32 pid) { return serial << 
 #define FLUSH_LOG 512u
 #define FLUSH_PROTECT 1u /* in end: only write permission was lost */
 struct flush_range { u64 start, end; };
+#define FORK_HOT 16u
 struct host_mm {
 	u64 gen;                  /* number of flushes ever; log[gen % FLUSH_LOG] is the next to write */
 	u64 base;                 /* gen when this mm was made: what its first process agrees with */
@@ -66,6 +67,7 @@ struct host_mm {
 	u32 nproc;                /* host processes on this mm */
 	u32 next_free;            /* index + 1 while free; machine_shared.pool_lock */
 	u32 index;
+	u64 hot[FORK_HOT];        /* pages that are written to soon after each fork, 0 = none; guesses, no lock, not logged */
 };
 
 /* Start of the shared memfd. */
@@ -157,6 +159,11 @@ struct kproc {
 	u64 installs;             /* refills ever; under install */
 	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
 	struct patch_proc patch;
+	u64 fresh;                /* page that the newest flush mapped again, 0 = none; under install */
+	u32 fresh_prot;
+	u32 fork_faults;          /* so many more write faults are noted in fork_hot */
+	u64 *fork_hot;            /* host_mm.hot of the process that forked last: this one, or its parent */
+	u32 forks;
 };
 extern struct kproc kproc;
 

@@ -20,6 +20,8 @@
 /* Refills cover the aligned 64 KiB around the fault; sequential touch doubles that up to 2 MiB. */
 #define WINDOW_MIN (16ull << PAGE_SHIFT)
 #define WINDOW_MAX PMD_SIZE
+#define SMALL_FLUSH (4ull << PAGE_SHIFT) /* bytes */
+#define SMALL_FLUSHES 16
 #define FILE_WINDOW (64ull << PAGE_SHIFT)
 #define NEWEST_INSTALLS 4
 
@@ -287,12 +289,23 @@ static long map_run(const struct run *r)
 	return r->kind == RUN_FILE && (r->prot & PROT_EXEC) ? patch_map(r, map_plain) : map_plain(r);
 }
 
+/* Has the flush that the core's answer caused mapped the page already?  Asked once: it may be gone again. */
+static bool is_fresh(u64 addr, u32 need)
+{
+	u64 fresh = kproc.fresh;
+
+	kproc.fresh = 0;
+	return fresh && fresh == addr && (kproc.fresh_prot & need) == need && host_mm_of(kproc.mm)->gen == kproc.flushed;
+}
+
 /* Under install.  0, REFILL_MISS as -ENOENT, or the host's error. */
 static long refill_locked(u64 addr, u32 need)
 {
 	struct run r;
 	long ret;
 
+	if (is_fresh(addr, need))
+		return 0;
 	for (;;) {
 		enum refill_result res = find_run(kproc.mm, addr, need, &r);
 
@@ -346,6 +359,19 @@ static u32 need_of(u32 esr)
 	return (esr & ESR_WNR) ? PROT_WRITE : PROT_READ;
 }
 
+/* A write soon after a fork, here or in the child: the next fork copies the page at once (clone.c).  Guesses, raced for. */
+static void fork_fault(u64 addr)
+{
+	u64 page = addr & PAGE_MASK, *hot = kproc.fork_hot;
+	u32 i;
+
+	kproc.fork_faults--;
+	for (i = 0; i < FORK_HOT && hot[i] && hot[i] != page; i++)
+		;
+	if (i < FORK_HOT)
+		hot[i] = page;
+}
+
 enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info)
 {
 	u32 need = need_of(esr);
@@ -370,6 +396,8 @@ enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info)
 		r = do_mem_abort(kproc.mm, addr, esr, info);
 		if (r != FAULT_OK || addr >= GUEST_END)
 			return r;
+		if (unlikely(kproc.fork_faults) && need == PROT_WRITE)
+			fork_fault(addr);
 	}
 	klog("cannot map guest address %#lx: host error %ld", (unsigned long)addr, -ret);
 	*info = (struct fault_info){ .sig = 7, .code = 2, .addr = addr };
@@ -457,9 +485,10 @@ void host_tlb_drop_all(void)
 	kproc.seq_window = WINDOW_MIN;
 }
 
-/* A flushed range that a native call of this process is using: what is still valid is mapped again in place (mmap replaces
- * atomically, so the call never sees a hole); what is not goes. */
-static void refresh_pinned(u64 start, u64 end)
+/* A flushed range that a native call of this process is using, or a small one that is likely to be touched next (a page that
+ * was copied on write): what is still valid is mapped again in place (mmap replaces atomically, so a call never sees a hole);
+ * what is not goes. */
+static void refresh(u64 start, u64 end)
 {
 	struct run r;
 	u64 a;
@@ -479,8 +508,12 @@ static void refresh_pinned(u64 start, u64 end)
 			}
 		}
 		spin_unlock(&kproc.mm->lock);
-		if (!valid || map_run(&r) < 0)
+		if (!valid || map_run(&r) < 0) {
 			host_call(__NR_munmap, a, PAGE_SIZE);
+			continue;
+		}
+		kproc.fresh = a;
+		kproc.fresh_prot = r.prot;
 	}
 }
 
@@ -493,7 +526,7 @@ static void flush_range(u64 start, u64 end, bool protect, const struct keep_list
 		u64 s = MAX(start, k->r[i].start), e = MIN(end, k->r[i].end);
 
 		if (s < e && !in_native_range(s))
-			refresh_pinned(s, e);
+			refresh(s, e);
 	}
 }
 
@@ -511,6 +544,17 @@ static void flush_one(const struct flush_range *range, const struct keep_list *k
 		return;
 	flush_range(start, end, range->end & FLUSH_PROTECT, k);
 	patch_flushed(start, end);
+}
+
+/* A few pages at a few places: what copy-on-write leaves behind. */
+static bool is_small(const struct flush_range *r, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+		if ((r[i].end & FLUSH_PROTECT) || r[i].end - r[i].start > SMALL_FLUSH || in_native_range(r[i].start))
+			return false;
+	return n > 0 && n <= SMALL_FLUSHES;
 }
 
 static void sort_ranges(struct flush_range *r, int n)
@@ -546,6 +590,7 @@ static int merge_ranges(struct flush_range *r, int n)
 void host_tlb_flush(void)
 {
 	struct flush_range ranges[FLUSH_LOG];
+	bool small;
 	u64 gen;
 	int n, i;
 
@@ -560,8 +605,15 @@ void host_tlb_flush(void)
 		flush_one(&all, &kept);
 	}
 	n = merge_ranges(ranges, n);
-	for (i = 0; i < n; i++)
-		flush_one(&ranges[i], &kept);
+	small = is_small(ranges, n);
+	for (i = 0; i < n; i++) {
+		if (small && ranges[i].end <= GUEST_END) {
+			refresh(ranges[i].start, ranges[i].end);
+			patch_flushed(ranges[i].start, ranges[i].end);
+		} else {
+			flush_one(&ranges[i], &kept);
+		}
+	}
 	kproc.flushed = gen;
 }
 
