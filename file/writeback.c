@@ -11,7 +11,7 @@
  * that comes before is in the frame when write_folio reads it.  wb_mutex keeps two writers of one folio from overtaking
  * each other, and keeps truncation away.  If the write fails the folio is dirty again: nothing is lost silently.
  *
- * Tokens have no bytes here: the host writes them.  Shared memory has nowhere to go.
+ * Tokens have no bytes here: the host writes them, and msync(MS_SYNC) makes them clean.  Shared memory has nowhere to go.
  *
  * Locks: wb_mutex outermost; q->lock; mm locks by trylock in rmap_walk().
  */
@@ -131,7 +131,7 @@ static int write_one(struct address_space *m, struct folio *folio)
 	/* In this order: a write fault that comes between the two sets FF_DIRTY again, and the next round sees it. */
 	dirty = start_writeback(m, folio);
 	dirty |= clean_entries(m, folio);
-	if (dirty)
+	if (dirty && !mapping_is_token(m))
 		err = port_should_fail(m->q, FAIL_IO) ? -EIO : m->ops->write_folio(m, folio);
 	end_writeback(m, folio, dirty, err);
 	return err;
@@ -191,7 +191,8 @@ int filemap_sync(struct address_space *m, u64 start, u64 end, bool wait)
 
 	if (end <= start)
 		return 0;
-	if (!(m->flags & (AS_TOKEN | AS_SHMEM)))
+	/* Tokens only become clean, the host writes; asked for without waiting they stay what they are, as on Linux. */
+	if (mapping_is_token(m) ? wait : !mapping_is_shmem(m))
 		err = write_range(m, start >> PAGE_SHIFT, (end - 1) >> PAGE_SHIFT);
 	if (!wait || !m->ops->sync)
 		return err;
