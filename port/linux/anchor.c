@@ -112,7 +112,7 @@ long anchor_attach(int shmid, u64 dev, u64 ino, u64 size, bool writable)
 	long ret = 0;
 
 	install_lock();
-	if (!find(dev, ino, PROT_READ, writable, size)) {
+	if (!find_exactly(dev, ino, PROT_READ, writable, size)) { /* in_use() keeps each for its own kind of mapping */
 		s = add(dev, ino, PAGE_ALIGN(size), PROT_READ, writable);
 		ret = s ? host_call(__NR_shmat, shmid, s->addr, writable ? 0 : SHM_RDONLY_) : -ENOMEM;
 		if (s && ret >= 0)

@@ -49,41 +49,44 @@ static long hostfile_copy_in(struct address_space *m, u64 off, const void *src, 
 	return copy_bytes(m, off, (void *)src, len, true);
 }
 
-static int hostfile_sync(struct address_space *m, u64 start, u64 end)
+/* msync or madvise of [start, end) through anchors, each of which may end before the range does. */
+static int for_bytes(struct address_space *m, u64 start, u64 end, bool write, long nr, int how)
 {
-	u64 avail = 0;
-	void *at = hold_bytes(m, start & PAGE_MASK, false, &avail);
 	int err = 0;
 
-	if (at)
-		err = (int)host_call(__NR_msync, at, MIN(PAGE_ALIGN(end) - (start & PAGE_MASK), avail), MS_SYNC);
-	anchors_release();
+	while (!err && start < end) {
+		u64 avail = 0;
+		void *at = hold_bytes(m, start, write, &avail);
+
+		avail = MIN(avail, end - start);
+		err = at ? (int)host_call(nr, at, avail, how) : -EIO;
+		anchors_release();
+		start += avail;
+	}
 	return err;
+}
+
+/* A file without an anchor has nothing that this process wrote. */
+static int hostfile_sync(struct address_space *m, u64 start, u64 end)
+{
+	int err = for_bytes(m, start & PAGE_MASK, PAGE_ALIGN(end), false, __NR_msync, MS_SYNC);
+
+	return err == -EIO ? 0 : err;
 }
 
 /* The host's own punch, through the anchor.  (No access, no anchor: EACCES was said before.) */
 static int hostfile_punch_hole(struct address_space *m, u64 start, u64 end)
 {
-	u64 avail = 0;
-	void *at = hold_bytes(m, start, true, &avail);
-	int err = -EIO;
-
-	if (at)
-		err = (int)host_call(__NR_madvise, at, MIN(end - start, avail), MADV_REMOVE);
-	anchors_release();
-	return err;
+	return for_bytes(m, start, end, true, __NR_madvise, MADV_REMOVE);
 }
 
 static int hostfile_mincore(struct address_space *m, u64 index, u64 n, u8 *vec)
 {
 	u64 avail = 0, i;
-	void *at;
-	long r;
+	void *at = hold_bytes(m, index << PAGE_SHIFT, false, &avail);
+	long r = at ? host_call(__NR_mincore, at, MIN(n << PAGE_SHIFT, PAGE_ALIGN(avail)), vec) : -EIO;
 
-	install_lock();
-	at = anchor_bytes(m->dev, m->ino, index << PAGE_SHIFT, false, &avail);
-	install_unlock();
-	r = at ? host_call(__NR_mincore, at, MIN(n << PAGE_SHIFT, PAGE_ALIGN(avail)), vec) : -EIO;
+	anchors_release();
 	for (i = 0; !r && i < n; i++)
 		vec[i] &= 1; /* the other bits are undefined */
 	return (int)r;

@@ -82,7 +82,12 @@ long guest_shmat(int id, u64 addr, u64 flags)
 		return ret;
 	anchors_hold();
 	f = segment_file(id, &seg);
-	ret = IS_ERR(f) ? PTR_ERR(f) : sys_mmap(kproc.task, addr, seg.size, prot, how, f, 0);
+	if (IS_ERR(f))
+		ret = PTR_ERR(f);
+	else if (addr + seg.size < addr && !(flags & SHM_REMAP))
+		ret = -EINVAL; /* as if something were mapped there */
+	else
+		ret = sys_mmap(kproc.task, addr, seg.size, prot, how, f, 0);
 	if (!IS_ERR(f))
 		file_put(f);
 	anchors_release();
