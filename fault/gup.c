@@ -210,15 +210,27 @@ long get_user_pages(struct mm_struct *mm, u64 addr, u32 n, bool write, u32 *pfns
 	return i ? (long)i : err;
 }
 
+/* Tokens are mapped wherever they are asked for; only the file's own bytes tell that there is nothing (SIGBUS on touch). */
+static bool is_beyond_the_end(const struct user_page *up)
+{
+	struct address_space *m = up->file ? up->file->mapping : NULL;
+	u8 byte;
+
+	return m && (m->flags & AS_TOKEN) && m->ops->copy_out(m, up->pgoff << PAGE_SHIFT, &byte, 1) <= 0;
+}
+
 u64 fault_in_remote(struct mm_struct *mm, u64 addr, u64 n, bool write)
 {
 	u32 flags = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0);
 	struct user_page up;
+	bool beyond = false;
 	u64 i;
 
-	for (i = 0; i < n && !get_page(mm, addr + (i << PAGE_SHIFT), flags, &up); i++)
+	for (i = 0; i < n && !beyond && !get_page(mm, addr + (i << PAGE_SHIFT), flags, &up); i++) {
+		beyond = is_beyond_the_end(&up);
 		put_page(mm->q, &up);
-	return i;
+	}
+	return i - beyond;
 }
 
 void put_user_pages(struct quire *q, const u32 *pfns, u32 n, bool dirtied)
@@ -285,18 +297,15 @@ static bool populate_next(struct mm_struct *mm, u64 *addr, u64 end, enum populat
 	return more;
 }
 
-/* Tokens are mapped wherever they are asked for; only the file's own bytes tell that there is nothing (SIGBUS on touch). */
 static bool beyond_the_end(struct mm_struct *mm, u64 addr)
 {
 	u32 flags = FAULT_FLAG_REMOTE | FAULT_FLAG_FORCE;
 	struct user_page up;
 	bool beyond;
-	u8 byte;
 
 	if (try_page(mm, addr, flags, &up))
 		return false;
-	beyond = up.file && (up.file->mapping->flags & AS_TOKEN) &&
-		 up.file->mapping->ops->copy_out(up.file->mapping, up.pgoff << PAGE_SHIFT, &byte, 1) <= 0;
+	beyond = is_beyond_the_end(&up);
 	put_page(mm->q, &up);
 	return beyond;
 }
