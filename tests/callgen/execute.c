@@ -259,12 +259,17 @@ static void do_pipe(const struct step *s)
  */
 static bool touch_buffer(u64 a, u64 len, bool write)
 {
-	u64 end = a + len, v;
+	u64 end = a + len, v = 0;
 	bool cut = false;
 
-	for (; a < end; a = (a & ~(PAGE - 1)) + PAGE)
-		if (!mem_load(a, 1, &v) || (write && !mem_store(a, 1, v)))
-			cut |= caught.sig == SIGBUS;
+	for (; a < end; a = (a & ~(PAGE - 1)) + PAGE) {
+		bool gone = !mem_load(a, 1, &v) && caught.sig == SIGBUS;
+
+		/* Where the file ends, a write is still the first step of a copy. */
+		if (write)
+			gone |= !mem_store(a, 1, gone ? 0 : v) && caught.sig == SIGBUS;
+		cut |= gone;
+	}
 	return !cut;
 }
 

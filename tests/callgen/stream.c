@@ -203,6 +203,9 @@ static void gen_other(struct step *s)
 		break;
 	case OP_GET_POLICY:
 		s->c = PICK(0, 1, 2, 2, 3, 4, 6, 8);
+		/* Whose node: of memory that may not be read only a page that is there tells. */
+		if (s->c == 3 && (!opt.rss || opt.folios))
+			s->c = 2;
 		break;
 	case OP_RLIMIT:
 		s->c = PICK(RLIMIT_AS, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_MEMLOCK);

@@ -32,7 +32,8 @@ AS_GUEST = ["one rss", "ring", "one ordinary", "race", "one", "threads", "ring r
 SIMULATED = ["one rss sim", "ring sim", "one ordinary sim", "ring folios sim", "ring rss sim", "ring ordinary sim", "one sim",
              "one folios sim", "ring rss ordinary sim"]
 # Streams that differed once.
-FOUND = [("threads ordinary", 26), ("ring sim", 58)]
+FOUND = [("threads ordinary", 26), ("ring sim", 58), ("one", 152), ("one ordinary", 177), ("ring rss", 115), ("threads", 102),
+         ("ring ordinary", 174), ("one rss ordinary", 23)]
 RESIDENT = re.compile(r" rss (\d+) anon (\d+) swap 0 limit (\d+)")
 HOST_TRIES = 3
 STEP = re.compile(r"^(?:p\d+ )?(\d+) ")
