@@ -33,7 +33,7 @@ static bool head_covers(const struct frame *h, u32 off)
 static __attribute__((noinline)) struct frame *find_head(struct quire *q, pfn_t pfn)
 {
 	struct frame *f = q->cfg.mem_map + pfn;
-	u32 hint = f->type == FRAME_TAIL ? f->head_off : 0;
+	u32 hint = frame_type_racy(f) == FRAME_TAIL ? (u32)racy_s32((const s32 *)&f->head_off) : 0;
 	unsigned o;
 
 	if (hint && head_covers(f - hint, hint))
@@ -50,8 +50,9 @@ static __attribute__((noinline)) struct frame *find_head(struct quire *q, pfn_t 
 struct folio *pfn_folio(struct quire *q, pfn_t pfn)
 {
 	struct frame *f = pfn_to_frame(q, pfn);
+	u8 type = frame_type_racy(f); /* who looks a frame up by its number may meet one that is just being allocated */
 
-	if (f->type == FRAME_TAIL || f->type == FRAME_VIRGIN)
+	if (type == FRAME_TAIL || type == FRAME_VIRGIN)
 		f = find_head(q, pfn);
 	return (struct folio *)f;
 }
@@ -120,6 +121,11 @@ static bool find_free_head(struct quire *q, pfn_t pfn, pfn_t *head, unsigned *or
 	return false;
 }
 
+enum frame_type frame_type_hint(struct quire *q, pfn_t pfn)
+{
+	return (enum frame_type)frame_type_racy(pfn_to_frame(q, pfn));
+}
+
 enum block_state phys_lookup(struct quire *q, pfn_t pfn, pfn_t *head, unsigned *order)
 {
 	struct zone *z = pfn_zone(q, pfn);
@@ -135,7 +141,7 @@ enum block_state phys_lookup(struct quire *q, pfn_t pfn, pfn_t *head, unsigned *
 		return BLOCK_FREE;
 	f = &pfn_folio(q, pfn)->f;
 	*head = frame_to_pfn(q, f);
-	*order = f->order;
+	*order = (u8)(racy_u64((const u64 *)(const void *)f) >> 8);
 	if (frame_type_racy(f) == FRAME_RESERVED)
 		return BLOCK_RESERVED;
 	return frame_type_racy(f) == FRAME_PCP ? BLOCK_PCP : BLOCK_USED;

@@ -247,6 +247,13 @@ static struct frame *reclaim_rounds(struct quire *q, const struct alloc_context 
 	unsigned loops = 0;
 	struct frame *f;
 
+	/* There may be enough, only not in one piece. */
+	if (ac->order && q->hooks.compact_pages && q->hooks.compact_pages(q, ac->gfp, ac->order)) {
+		f = try_freelists(q, ac, alloc_flags, flags);
+		if (f)
+			return f;
+	}
+
 	for (;;) {
 		wake_kswapd(q, ac->gfp);
 		f = direct_reclaim(q, ac, alloc_flags, flags, &progress);

@@ -73,4 +73,6 @@ void kswapd_once(struct quire *q, u64 timeout_ns)
 	thrash_check(q);
 	if (!balance_pgdat(q) && !balanced(q))
 		port_wait(&never, 0, RETRY_NS);
+	else
+		compact_background(q);
 }

@@ -1,5 +1,5 @@
 /*
- * Moving pages: the bytes of anonymous folios go to other frames while programs run.  Compaction will be its main user.
+ * Moving pages: the bytes of anonymous folios go to other frames while programs run.  Compaction is its main user.
  *
  *   for each folio, one transaction:
  *	entries -> migration entries (under every mm's lock), flushes logged, old and new folio held in ctx->parked[]
@@ -25,7 +25,7 @@
  */
 #include <file/filemap.h>
 #include <mm/mm.h>
-#include "reclaim.h"
+#include "vmscan.h"
 
 #define RESTORE_SPINS 8u
 #define RESTORE_NAP_NS 50000ull
@@ -131,13 +131,11 @@ static bool show_entry(struct folio *from, struct vm_area_struct *vma, u64 addr,
 	return true;
 }
 
-/* Under q->lock.  Is it a whole anonymous folio that only page tables know of? */
-static bool may_move(struct quire *q, struct frame *f)
+bool folio_may_move(const struct folio *folio)
 {
-	struct folio *folio = (struct folio *)f;
+	const struct frame *f = &folio->f;
 
-	if (f->type != FRAME_ANON || !f->mapcount || f->refcount != f->mapcount ||
-	    (f->flags & (FF_WRITEBACK | FF_SWAPCACHE)))
+	if (!f->mapcount || f->refcount != f->mapcount || (f->flags & (FF_WRITEBACK | FF_SWAPCACHE)))
 		return false;
 	/* The entries of one folio change in one transaction, whose log has room for about this. */
 	return folio_order(folio) <= CONT_PTE_ORDER || f->mapcount <= folio_nr_pages(folio);
@@ -166,7 +164,8 @@ static bool take_folio(struct migration *m, pfn_t pfn)
 	bool taken = false;
 
 	spin_lock(&q->lock);
-	if (may_move(q, &from->f))
+	/* The caller only guessed: the frame may be somebody else's by now, who is writing to its record. */
+	if (frame_type_hint(q, pfn) == FRAME_ANON && folio_may_move(from))
 		to = folio_alloc_hold(q, GFP_HIGHUSER_MOVABLE & ~__GFP_HIGHMEM, folio_order(from));
 	if (to) {
 		folio_get_hold(q, from);

@@ -37,6 +37,11 @@ void kswapd_once(struct quire *q, u64 timeout_ns);
 /* hooks.madvise_cold: the pages of [start, end) will not be needed soon; pageout = try to free them now. */
 void madvise_cold(struct mm_struct *mm, u64 start, u64 end, bool pageout);
 
+/* ---- reclaim/compaction.c: under no lock ---- */
+/* hooks.compact_pages */
+bool try_to_compact_pages(struct quire *q, gfp_t gfp, unsigned order);
+void compact_memory(struct quire *q); /* /proc/sys/vm/compact_memory: all that can be done */
+
 /* ---- reclaim/migrate.c ---- */
 #define MIGRATE_BATCH 64u
 #define MIGRATE_MMS 12u /* address spaces of one batch */

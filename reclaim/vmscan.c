@@ -179,6 +179,19 @@ static void unmap_step(struct scan_control *sc, struct folio *folio)
 	spin_unlock(&q->lock);
 }
 
+/* Under q->lock; returns unlocked.  The next step with a folio, whichever it is. */
+static void shrink_folio(struct scan_control *sc, struct folio *folio)
+{
+	if (folio->f.mapcount) {
+		unmap_step(sc, folio);
+	} else if (must_write(folio)) {
+		write_step(sc, folio);
+	} else {
+		free_step(sc, folio);
+		spin_unlock(&sc->q->lock);
+	}
+}
+
 /* One candidate.  False when this round has none left. */
 static bool shrink_one(struct scan_control *sc)
 {
@@ -193,15 +206,24 @@ static bool shrink_one(struct scan_control *sc)
 	}
 	count_vm_events(q, sc->kswapd ? PGSCAN_KSWAPD : PGSCAN_DIRECT, folio_nr_pages(folio));
 	count_vm_events(q, PGSCAN_FILE, folio_nr_pages(folio));
-	if (folio->f.mapcount) {
-		unmap_step(sc, folio);
-	} else if (must_write(folio)) {
-		write_step(sc, folio);
-	} else {
-		free_step(sc, folio);
-		spin_unlock(&q->lock);
-	}
+	shrink_folio(sc, folio);
 	return true;
+}
+
+u64 reclaim_folio(struct quire *q, struct folio *folio)
+{
+	struct scan_control sc = { .q = q, .to_reclaim = 1 };
+	pfn_t pfn = folio_pfn(q, folio);
+
+	for (int step = 0; step < 4 && !sc.reclaimed; step++) {
+		spin_lock(&q->lock);
+		if (frame_type_hint(q, pfn) != FRAME_FILE || !(folio->f.flags & FF_LRU) || (folio->f.flags & FF_UNEVICTABLE)) {
+			spin_unlock(&q->lock);
+			break;
+		}
+		shrink_folio(&sc, folio);
+	}
+	return sc.reclaimed;
 }
 
 static bool enough(const struct scan_control *sc)

@@ -30,6 +30,8 @@ u64 reclaim_tail(struct quire *q, u64 pages);
 /* Under q->lock: the policy's next candidate of sc's kind, and what became of it. */
 struct folio *reclaim_next(struct scan_control *sc);
 void reclaim_keep(struct scan_control *sc, struct folio *folio, enum keep_reason why);
+/* Under no lock: a page of a file, found a moment ago, is to go now, used or not.  Pages freed. */
+u64 reclaim_folio(struct quire *q, struct folio *folio);
 /* Rounds of growing priority until sc->to_reclaim frames are free, or nothing is left.  Under no lock. */
 void shrink_lists(struct scan_control *sc);
 
@@ -51,6 +53,13 @@ void split_finish(struct quire *q, u32 nparked);
 
 /* ---- reclaim/second_chance.c, generations.c, clock.c ---- */
 extern const struct reclaim_policy policy_generations, policy_clock;
+
+/* ---- reclaim/compaction.c ---- */
+/* kswapd, under no lock: free memory that lies in crumbs becomes a few blocks of 64 KiB. */
+void compact_background(struct quire *q);
+/* ---- reclaim/migrate.c ---- */
+/* Under q->lock, an anonymous folio: do only page tables know of it, and not too many? */
+bool folio_may_move(const struct folio *folio);
 
 /* ---- reclaim/thrash.c ---- */
 /* Under no lock, now and then while memory is short: has the machine been doing nothing but thrash?  Then somebody is killed. */

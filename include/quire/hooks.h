@@ -18,6 +18,8 @@ struct address_space;
 struct quire_hooks {
 	/* Under no lock: free about 2^order frames or more.  Returns frames freed; 0 = no progress. */
 	u64 (*try_to_free_pages)(struct quire *q, gfp_t gfp, unsigned order);
+	/* Under no lock: there is memory, but no free block of this order.  True: now there is one (somebody else may take it). */
+	bool (*compact_pages)(struct quire *q, gfp_t gfp, unsigned order);
 	/* Any context: free memory fell below the low watermark. */
 	void (*wake_kswapd)(struct quire *q);
 	/* Under no lock: reclaim failed.  Kills somebody; 0 = retry, -ENOMEM = give up (the caller dies). */

@@ -14,6 +14,7 @@
 #ifndef QUIRE_LRU_H
 #define QUIRE_LRU_H
 #include <quire/phys.h>
+#include <sync.h>
 
 struct quire;
 struct scan_control;
@@ -85,6 +86,8 @@ struct reclaim_info {
 	u64 window_soon;       /* lru.refaults_soon then */
 	bool thrashing;        /* the verdict: the OOM killer is being asked because of it */
 	u64 thrash_kills;      /* how often it was */
+	struct mutex compact_mutex; /* compaction.c: one at a time; tried only */
+	u64 compact_hand;      /* range of frames that was looked at last */
 };
 
 /* ---- file/lru.c: for policies ---- */

@@ -171,6 +171,8 @@ void phys_alloc_counts(struct quire *q, u64 pgalloc[MAX_NR_ZONES], u64 *allocs, 
 void drain_all_pages(struct quire *q);
 bool phys_is_valid(struct quire *q); /* walks everything; reports what is wrong through quire_log */
 
+/* What frame pfn is just now, a hint: whoever allocates may be changing it.  Under q->lock FRAME_ANON and FRAME_FILE are true. */
+enum frame_type frame_type_hint(struct quire *q, pfn_t pfn);
 /* What frame pfn belongs to.  Under q->lock (a frame on a per-CPU list may leave it at any time). */
 enum block_state { BLOCK_USED, BLOCK_FREE, BLOCK_PCP, BLOCK_RESERVED };
 enum block_state phys_lookup(struct quire *q, pfn_t pfn, pfn_t *head, unsigned *order);

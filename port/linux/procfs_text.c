@@ -277,6 +277,7 @@ static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 	case PROCFS_OVERCOMMIT_RATIO: put_number(out, q->cfg.overcommit_ratio); break;
 	case PROCFS_MAX_MAP_COUNT: put_number(out, q->cfg.max_map_count); break;
 	case PROCFS_MIN_FREE_KBYTES: put_number(out, q->phys.min_free_kbytes); break;
+	case PROCFS_SWAPPINESS: put_number(out, q->reclaim.swappiness); break;
 	case PROCFS_PANIC_ON_OOM: put_number(out, q->oom.panic_on_oom); break;
 	case PROCFS_OOM_KILL_ALLOCATING_TASK: put_number(out, q->oom.kill_allocating_task); break;
 	case PROCFS_OOM_DUMP_TASKS: put_number(out, q->oom.dump_tasks); break;
@@ -329,6 +330,7 @@ bool procfs_is_writable(u32 kind)
 	switch (kind) {
 	case PROCFS_OVERCOMMIT_MEMORY: case PROCFS_OVERCOMMIT_RATIO: case PROCFS_MAX_MAP_COUNT:
 	case PROCFS_MIN_FREE_KBYTES: case PROCFS_DROP_CACHES: case PROCFS_OOM_SCORE_ADJ: case PROCFS_MEM:
+	case PROCFS_SWAPPINESS: case PROCFS_COMPACT_MEMORY:
 	case PROCFS_PANIC_ON_OOM: case PROCFS_OOM_KILL_ALLOCATING_TASK: case PROCFS_OOM_DUMP_TASKS:
 	case PROCFS_CLEAR_REFS:
 		return true;
@@ -461,6 +463,13 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 		if (v < 0 || (u64)v > q->cfg.memory >> 12)
 			return -EINVAL;
 		set_min_free_kbytes(q, (u64)v);
+		return 0;
+	case PROCFS_SWAPPINESS:
+		return set_swappiness(q, v);
+	case PROCFS_COMPACT_MEMORY:
+		if (v != 1)
+			return -EINVAL;
+		compact_memory(q);
 		return 0;
 	case PROCFS_PANIC_ON_OOM:
 		return store_setting(q, &q->oom.panic_on_oom, v, 2);

@@ -22,7 +22,8 @@ long control_proc_text(const char *file, char *buf, size_t size)
 	fmt_printf(&p, "%s%s", *file == '/' ? "" : "/proc/", file);
 	if (fmt_truncated(&p) || !procfs_parse(NO_DIRECTORY, path, &name))
 		return -ENOENT;
-	if (procfs_is_binary(name.kind) || name.kind == PROCFS_EXE || name.kind == PROCFS_DROP_CACHES)
+	if (procfs_is_binary(name.kind) || name.kind == PROCFS_EXE || name.kind == PROCFS_DROP_CACHES ||
+	    name.kind == PROCFS_COMPACT_MEMORY)
 		return -EINVAL;
 	r = procfs_text(&name, &out);
 	return r ? r : (long)out.len;

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""A machine with far too little memory makes progress or kills somebody, in bounded time; policies and vm.* settings of a machine.
+
+Environment: QUIRE (the program), QUIRE_LONG=1 (more sizes).
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
+LONG = bool(os.environ.get("QUIRE_LONG"))
+BOUND = 90  # seconds; six of thrashing are allowed, the rest is for a loaded host
+
+# Leaves about a megabyte for two megabytes of file that are used at random, for ever.
+SQUEEZE = """
+import mmap, random, sys, tempfile
+def free():
+    with open('/proc/meminfo') as f:
+        fields = dict(line.split(':') for line in f)
+    return sum(int(fields[n].split()[0]) for n in ('MemFree', 'Active(file)', 'Inactive(file)'))
+f = tempfile.TemporaryFile()
+f.truncate(2 << 20)
+m, hold = mmap.mmap(f.fileno(), 2 << 20), mmap.mmap(-1, 256 << 20)
+at = 0
+while free() > 2400:
+    for _ in range(16):
+        hold[at] = 1
+        at += 4096
+print('squeezed', flush=True)
+s = 0
+while True:
+    s += m[random.randrange(512) * 4096]
+"""
+
+
+class Failed(Exception):
+    """What a test found wrong."""
+
+
+def expect(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def run(*arguments, timeout=BOUND):
+    """(exit code, stdout, seconds) of `quire run ...`."""
+    start = time.monotonic()
+    try:
+        done = subprocess.run([QUIRE, "run", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"quire run {' '.join(arguments[:4])}: still running after {timeout} s") from error
+    return done.returncode, done.stdout, time.monotonic() - start
+
+
+def too_small():
+    """python3 in memory in which it hardly fits, or does not: it ends, one way or the other."""
+    for size in ("8M", "8200K", "8400K", "9M", "10M") if LONG else ("8M", "8200K"):
+        code, out, seconds = run("--memory", size, "--", "python3", "-S", "-c", "print('there')")
+        expect((code, out) in ((0, "there\n"), (137, "")), f"--memory {size}: exit code {code} after {seconds:.0f} s: {out}")
+
+
+def squeezed():
+    """A program that leaves itself no room for the file it works on is killed, and the log says why."""
+    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
+        code, out, seconds = run("--memory", "24M", "--log", log.name, "--", "python3", "-S", "-c", SQUEEZE)
+        said = log.read()
+    expect(code == 137 and "squeezed" in out, f"exit code {code} after {seconds:.0f} s: {out}")
+    expect("Killed process" in said, f"the log says: {said[-500:]}")
+
+
+def policies():
+    """A program that needs more than there is, under each policy."""
+    program = "d = {str(i): i for i in range(40000)}; print(sum(d.values()))"
+    for policy in ("second-chance", "generations", "clock"):
+        code, out, _ = run("--policy", policy, "--memory", "14M", "--swap", "32M", "--", "python3", "-S", "-c", program)
+        expect((code, out) == (0, "799980000\n"), f"{policy}: exit code {code}: {out}")
+
+
+def settings():
+    """vm.swappiness is kept within its limits, vm.compact_memory compacts, vm.drop_caches drops."""
+    script = ("cd /proc/sys/vm; cat swappiness; echo 100 > swappiness; cat swappiness; echo 201 > swappiness || echo no; "
+              "cat swappiness; echo 1 > compact_memory && echo yes; echo 2 > compact_memory || echo no; echo 3 > drop_caches && echo yes; "
+              "grep -E '^(compact_migrate_scanned|drop_pagecache) ' /proc/vmstat")
+    code, out, _ = run("--memory", "64M", "--", "bash", "-c", script)
+    lines = out.splitlines()
+    expect(code == 0 and lines[:7] == ["60", "100", "no", "100", "yes", "no", "yes"], f"exit code {code}: {out}")
+    counts = dict(line.split() for line in lines[7:])
+    expect(int(counts["compact_migrate_scanned"]) > 0 and re.fullmatch("[1-9][0-9]*", counts["drop_pagecache"]), out)
+
+
+TESTS = [too_small, squeezed, policies, settings]
+
+
+def main():
+    passed = failed = 0
+    for test in TESTS:
+        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
+            continue
+        try:
+            test()
+            passed += 1
+        except (Failed, OSError) as error:
+            failed += 1
+            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
