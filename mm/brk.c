@@ -65,8 +65,8 @@ long do_brk(struct mm_struct *mm, u64 brk)
 	tlb_gather_mmu(&tlb, mm);
 	mmap_write_begin(mm);
 	oldbrk = PAGE_ALIGN(mm->brk);
-	if (brk < mm->start_brk || !data_rlimit_ok(mm, brk)) {
-		err = -EINVAL;
+	if (brk < mm->start_brk || brk > mm->task_size || !data_rlimit_ok(mm, brk)) {
+		err = -EINVAL; /* the last page of all would round to 0 */
 	} else if (newbrk < oldbrk) {
 		err = brk_shrink(&tlb, newbrk, oldbrk);
 	} else if (newbrk > oldbrk) {

@@ -262,6 +262,16 @@ static int advise_cold(struct advice *a)
 	return a->vma->vm_flags & (VM_LOCKED | VM_PFNMAP) ? -EINVAL : 0;
 }
 
+/* Best effort by definition: neighbours are merged when they are faulted in.  But there must be room for a large page, and
+ * files have none. */
+static int advise_collapse(const struct advice *a)
+{
+	bool file = a->vma->vm_file && !(a->vma->vm_file->mapping->flags & AS_SHMEM);
+
+	return file || (a->vma->vm_flags & VM_SPECIAL) || ALIGN_UP(vma_start(a->vma), PMD_SIZE) + PMD_SIZE > vma_end(a->vma) ?
+		       -EINVAL : 0;
+}
+
 /* One VMA, under the locks. */
 static int advise_vma(struct advice *a)
 {
@@ -275,7 +285,7 @@ static int advise_vma(struct advice *a)
 	case MADV_WILLNEED: return advise_willneed(a);
 	case MADV_GUARD_INSTALL: return advise_guard(a);
 	case MADV_GUARD_REMOVE: return advise_unguard(a);
-	case MADV_COLLAPSE: return 0; /* best effort by definition: neighbours are merged when they are faulted in */
+	case MADV_COLLAPSE: return advise_collapse(a);
 	default: return advise_flags(a);
 	}
 }

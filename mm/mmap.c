@@ -15,9 +15,11 @@
 #define MAX_LFS_FILESIZE 0x7fffffffffffffffull
 /* Flags that MAP_SHARED and MAP_PRIVATE accept and that do nothing, or something elsewhere (Linux's
  * LEGACY_MAP_MASK). */
+#define MAP_HUGE_SIZES (0x1full << 26) /* MAP_HUGE_2MB | MAP_HUGE_1GB */
 #define LEGACY_MAP_MASK                                                                                                \
 	(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_GROWSDOWN |       \
-	 MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT | MAP_ABOVE4G)
+	 MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT | MAP_ABOVE4G | \
+	 MAP_HUGE_SIZES)
 
 /* ---- where ---- */
 static void stack_guard(const struct range_node *n, u64 *before, u64 *after)

@@ -31,6 +31,8 @@ int main(void)
 	/* Refused: the break stays where it is. */
 	printf("below the start: %s\n", raw_brk(start - (1 << 30)) == start + 10 * PAGE + 1 ? "refused" : "moved");
 	printf("absurdly high: %s\n", raw_brk((void *)(1ul << 62)) == start + 10 * PAGE + 1 ? "refused" : "moved");
+	for (unsigned long below = 1; below <= 3 * PAGE; below += PAGE - 1) /* rounded up, the first of them are 0 */
+		printf("at the very end: %s\n", raw_brk((void *)-below) == start + 10 * PAGE + 1 ? "refused" : "moved");
 	SHOW(sbrk(1l << 46));
 	SHOW(setrlimit(RLIMIT_DATA, &data));
 	printf("over RLIMIT_DATA: %s\n", raw_brk(start + (64 << 20)) == start + 10 * PAGE + 1 ? "refused" : "moved");

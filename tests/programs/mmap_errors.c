@@ -58,6 +58,8 @@ static void files(void)
 	SHOW(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, pipes[0], 0));
 	SHOW(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE, rw, 0));
 	SHOW(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | (1 << 22), rw, 0));
+	SHOW(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | (1 << 30), rw, 0)); /* part of MAP_HUGE_1GB: known */
+	SHOW(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | (1u << 31), rw, 0));
 	SHOW(mmap(NULL, PAGE, PROT_READ, MAP_SHARED | (1 << 22), rw, 0));
 	SHOW(mmap(NULL, PAGE, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, rw, 0));
 	SHOW(mmap(NULL, 1ul << 40, PROT_READ, MAP_SHARED, rw, (off_t)(~0ul << 12 >> 1 & ~0xffful)));
