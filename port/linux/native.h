@@ -159,6 +159,7 @@ long native_pselect6(struct native_frame *f);
 long native_epoll_ctl(struct native_frame *f);
 long native_epoll_wait(struct native_frame *f);
 long native_signalfd(struct native_frame *f);
+long native_sigqueue(struct native_frame *f);
 long native_nanosleep(struct native_frame *f);
 long native_clock_nanosleep(struct native_frame *f);
 long native_setitimer(struct native_frame *f);

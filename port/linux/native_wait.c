@@ -289,6 +289,25 @@ long native_signalfd(struct native_frame *f)
 	return r ? r : native_issue(f);
 }
 
+/* A process may send itself what only hardware sends.  This kernel would take it for a fault, so it becomes SI_QUEUE. */
+long native_sigqueue(struct native_frame *f)
+{
+	unsigned info = f->nr == __NR_rt_tgsigqueueinfo ? 3 : 2;
+	u64 sig = f->a[info - 1];
+	s32 *code;
+	int r;
+
+	if (f->nr == __NR_pidfd_send_signal && native_check_fd(f->a[0]))
+		return -EBADF;
+	r = native_in(f, f->a[info], 128, &f->h[info]);
+	if (r)
+		return r;
+	code = (s32 *)f->h[info] + 2;
+	if (f->h[info] && sig >= 1 && sig <= NSIG && (SIGMASK_NEVER & SIGBIT(sig)) && *code > 0)
+		*code = -1; /* SI_QUEUE */
+	return native_issue(f);
+}
+
 /* ---- sleeping ---- */
 
 /* The request doubles as the remainder, so that a restart sleeps for what is left. */

@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -72,7 +73,9 @@ def leftovers():
 class Machine:
     def __init__(self, deaths, how):
         self.before = leftovers()
-        self.process = subprocess.Popen([QUIRE, "run", "--memory", "256M", "--", PROGRAM, str(CHILDREN), str(deaths), how],
+        self.log = tempfile.NamedTemporaryFile("r", suffix=".log")
+        self.process = subprocess.Popen([QUIRE, "run", "--memory", "256M", "--log", self.log.name, "--", PROGRAM, str(CHILDREN),
+                                         str(deaths), how],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self.rest = b""
 
@@ -109,15 +112,20 @@ class Machine:
         while any(alive(p) for p in below) and time.monotonic() < end:
             time.sleep(0.01)
         if code != 0:
-            return f"exit code {code}: {self.process.stderr.read()[-500:]}"
+            return f"exit code {code}: {self.rest[-300:]} {self.process.stdout.read()[-300:]} {self.process.stderr.read()[-500:]}"
         if any(alive(p) for p in below):
             return f"left behind: {[(p, comm(p)) for p in below if alive(p)]}"
         return f"files left behind: {leftovers() - self.before}" if leftovers() - self.before else None
+
+    def said(self):
+        """The last of the machine's log: where its kernel went wrong, if it did."""
+        return self.log.read()[-400:]
 
     def kill(self):
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self.log.close()
 
 
 def meminfo(lines):
@@ -134,7 +142,7 @@ def leaks(before, after):
     limits = {"AnonPages": 1024, "PageTables": 256, "Slab": 2048, "Shmem": 256}
     bad = [f"{k}: {before.get(k, 0)} kB, then {after.get(k, 0)} kB" for k, more in limits.items()
            if after.get(k, 0) > before.get(k, 0) + more]
-    if unaccounted(after) > unaccounted(before) + 512:
+    if unaccounted(after) > unaccounted(before) + 1024:  # lists of the CPUs
         bad.append(f"unaccounted: {unaccounted(before)} kB, then {unaccounted(after)} kB")
     return bad
 
@@ -176,6 +184,8 @@ def run(deaths, how):
                          if how == "outside" else error) from error
         after, grown = meminfo(lines), machine.descriptors() - files
         wrong = machine.end()
+    except Failed as error:
+        raise Failed(f"{error}; its log: {machine.said()}") from error
     finally:
         machine.kill()
     if wrong:

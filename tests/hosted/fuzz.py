@@ -126,9 +126,10 @@ def one_machine(number, memory, options, seconds):
     os.chmod(directory, 0o777)
     seed = SEED * 1000 + number
     before = leftovers()
+    log = tempfile.NamedTemporaryFile("r", suffix=".log")
     try:
-        code, text, seen = on_terminal([QUIRE, "run", "--memory", memory, *options, "--", PROGRAM, directory, str(seed),
-                                        str(seconds)], seconds + GRACE)
+        code, text, seen = on_terminal([QUIRE, "run", "--memory", memory, "--log", log.name, *options, "--", PROGRAM, directory,
+                                        str(seed), str(seconds)], seconds + GRACE)
         end = time.monotonic() + 2.0
         while any(alive(p) for p in seen) and time.monotonic() < end:
             time.sleep(0.02)
@@ -137,7 +138,7 @@ def one_machine(number, memory, options, seconds):
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if code or "intact" not in text:
-        raise Failed(f"memory {memory}, seed {seed}: exit code {code}, it said {text[-800:]!r}")
+        raise Failed(f"memory {memory}, seed {seed}: exit code {code}, it said {text[-800:]!r}, its log {log.read()[-400:]!r}")
     left = [p for p in seen if alive(p)]
     if left:
         raise Failed(f"memory {memory}, seed {seed}: left behind {[(p, describe(p)) for p in left]}")

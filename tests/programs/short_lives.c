@@ -184,7 +184,10 @@ static unsigned deaths_until(int n, unsigned wanted, bool inside)
 			kill(children[next_random(&rng) % (uint64_t)n], SIGKILL);
 		}
 		pid = waitpid(-1, &status, 0);
-		other += !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		if (!(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
+			printf("death %u: status %#x\n", deaths, status);
+			other++;
+		}
 		for (i = 0; i < n && children[i] != pid; i++)
 			;
 		VERIFY(i < n);
