@@ -152,12 +152,20 @@ static u32 run_policy(const struct trace *t, const struct reclaim_policy *policy
 	struct mm_struct *mm;
 	struct sim_cpu *cpu = start_program(q, &mm);
 	u32 misses = 0;
+	u64 warm;
 	long base;
 
 	q->cfg.fault_around_tokens = 1;
 	base = do_mmap(mm, f, 0, (u64)t->pages << PAGE_SHIFT, PROT_READ, MAP_SHARED, 0);
-	/* The tables come first, so that they take no room later. */
-	take_memory_away(q, t->distinct / part + t->pages / 512 + t->pages / 64 / 4);
+	/* Every page once, so that tables and the slabs' own stocks take no room later; then all of them go, unremembered. */
+	for (u32 i = 0; i < t->pages; i++)
+		failed += sim_load(cpu, (u64)base + ((u64)i << PAGE_SHIFT), 8, &warm) != 0;
+	madvise_cold(mm, (u64)base, (u64)base + ((u64)t->pages << PAGE_SHIFT), true);
+	while (cached(q) && try_to_free_pages(q, GFP_KERNEL, 0))
+		;
+	memset(q->lru.shadows, 0, q->lru.nr_shadows * sizeof(struct shadow));
+	drain_all_pages(q);
+	take_memory_away(q, t->distinct / part);
 	*most = 0;
 	for (u32 i = 0; i < t->uses; i++) {
 		u64 addr = (u64)base + ((u64)t->page[i] << PAGE_SHIFT), v;
