@@ -148,6 +148,13 @@ u64 port_clock_ns(void)
 	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
 }
 
+/* Nothing has been said yet, and nobody counts. */
+bool first_time(u32 what)
+{
+	(void)what;
+	return true;
+}
+
 void klog(const char *fmt, ...)
 {
 	(void)fmt;
