@@ -66,7 +66,7 @@ static bool within_limit(struct mm_struct *mm, u64 start, u64 len)
 
 	if (mm->cap_ipc_lock || pages <= limit)
 		return true;
-	return pages - count_locked(mm, start, start + len) <= limit;
+	return pages - count_locked(mm, start, start + len < start ? ~0ull : start + len) <= limit;
 }
 
 /* What mlock(2) says when the pages cannot be had. */
