@@ -229,18 +229,28 @@ static void kill_sharers(struct quire *q, struct task *victim, struct mm_struct 
 	}
 }
 
-/* The victim may be the caller itself: then it is dead after host_kill(), and the sharers must be before. */
+/* Takes over the reference of the chosen one.  If that is the caller itself it is dead after host_kill(): by then it must have let
+ * go of everything, killed the sharers, and called off what made it ask (nobody thrashes beside a victim). */
 static void oom_kill_process(struct oom_control *oc)
 {
 	struct task *t = oc->chosen;
 	struct mm_struct *mm = task_get_mm(t);
+	bool self = t == oc->self; /* then the table keeps the record */
 
-	if (!mm)
-		return;
-	mark_victim(t);
-	kill_sharers(oc->q, t, mm);
-	mmput(mm);
-	host_kill(oc->q, t, SIGKILL_NR);
+	if (mm) {
+		mark_victim(t);
+		kill_sharers(oc->q, t, mm);
+		mmput(mm);
+	}
+	spin_lock(&oc->q->lock);
+	oc->q->reclaim.thrashing = false;
+	spin_unlock(&oc->q->lock);
+	if (self)
+		task_put(t);
+	if (mm)
+		host_kill(oc->q, t, SIGKILL_NR);
+	if (!self)
+		task_put(t);
 }
 
 static bool is_victim(struct task *t)
@@ -334,7 +344,6 @@ static int choose_and_kill(struct oom_control *oc)
 		return nobody_to_kill(oc);
 	oom_dump(oc);
 	oom_kill_process(oc);
-	task_put(oc->chosen);
 	return is_victim(oc->self) ? -ENOMEM : 0;
 }
 
