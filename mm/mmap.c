@@ -87,6 +87,8 @@ long get_unmapped_area(struct mm_struct *mm, const struct file *file, u64 addr, 
 		return -ENOMEM;
 	if (!(flags & MAP_FIXED))
 		addr = search_gap(mm, file, addr, len, flags);
+	else if (IS_ERR(addr))
+		return (long)addr; /* as Linux, which takes it for an error of its own */
 	if (addr > mm->task_size - len)
 		return -ENOMEM;
 	if (!PAGE_ALIGNED(addr))
