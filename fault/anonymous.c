@@ -162,6 +162,9 @@ enum vm_fault_reason do_huge_anonymous_page(struct vm_fault *vmf)
 
 	if (!block_in_vma(vmf, base, PT_ENTRIES) || !policy_allows(vmf, PMD_ORDER))
 		return VM_FAULT_OOM;
+	/* An earlier step found no block of this size and has prepared a smaller one: given back here, that would go on for ever. */
+	if (vmf->spare && folio_order(vmf->spare) != PMD_ORDER)
+		return VM_FAULT_OOM;
 	folio = huge_folio(vmf, base, &r);
 	if (!folio)
 		return r;
