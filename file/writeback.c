@@ -79,7 +79,8 @@ static bool clean_entries(struct address_space *m, struct folio *folio)
 	return dirty;
 }
 
-/* Takes the dirty mark.  From here on FF_WRITEBACK keeps the folio in place.  Was it dirty? */
+/* Takes the dirty mark.  From here on FF_WRITEBACK keeps the folio in place.  Was it dirty?
+ * A token has no bytes that anybody writes: without the mark, a death in the middle leaves nothing behind (-9 from outside). */
 static bool start_writeback(struct address_space *m, struct folio *folio)
 {
 	struct quire *q = m->q;
@@ -87,8 +88,10 @@ static bool start_writeback(struct address_space *m, struct folio *folio)
 
 	spin_lock(&q->lock);
 	dirty = folio_clear_dirty(folio);
-	folio->f.flags |= FF_WRITEBACK;
-	q->nr_writeback_pages += folio_nr_pages(folio);
+	if (!mapping_is_token(m)) {
+		folio->f.flags |= FF_WRITEBACK;
+		q->nr_writeback_pages += folio_nr_pages(folio);
+	}
 	spin_unlock(&q->lock);
 	return dirty;
 }
@@ -98,8 +101,10 @@ static void end_writeback(struct address_space *m, struct folio *folio, bool wri
 	struct quire *q = m->q;
 
 	spin_lock(&q->lock);
-	folio->f.flags &= (u16)~FF_WRITEBACK;
-	q->nr_writeback_pages -= folio_nr_pages(folio);
+	if (!mapping_is_token(m)) {
+		folio->f.flags &= (u16)~FF_WRITEBACK;
+		q->nr_writeback_pages -= folio_nr_pages(folio);
+	}
 	if (written) {
 		m->i_seq++;
 		if (err)
