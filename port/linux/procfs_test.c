@@ -30,6 +30,8 @@ static struct kthread thread = { .ctx = &context };
 static char args[] = "prog\0one\0two";
 static u64 clock_ns;
 static unsigned meminfo_reads, invalidated, refs, lines_made, first_line;
+static int compactions;
+static s64 swappiness;
 
 /* ---- the machine ---- */
 
@@ -110,6 +112,8 @@ size_t proc_pagemap(struct mm_struct *m, u64 addr, u64 *entries, size_t n)
 }
 u64 proc_kpagecount(struct quire *m, pfn_t pfn) { return pfn + 1; }
 u64 proc_kpageflags(struct quire *m, pfn_t pfn) { return pfn + 2; }
+int set_swappiness(struct quire *m, s64 value) { swappiness = value; return value > 200 ? -EINVAL : 0; }
+void compact_memory(struct quire *m) { compactions++; }
 void set_min_free_kbytes(struct quire *m, u64 kb) { q.phys.min_free_kbytes = kb; }
 struct address_space *mapping_get(struct quire *m, u64 dev, u64 ino, const struct mapping_ops *ops, u32 flags)
 {
@@ -454,6 +458,12 @@ static void test_stores(void **state)
 	assert_int_equal(store("/proc/sys/vm/overcommit_memory", "3"), -EINVAL);
 	assert_int_equal(store("/proc/sys/vm/min_free_kbytes", "512"), 3);
 	assert_int_equal(q.phys.min_free_kbytes, 512);
+	assert_int_equal(store("/proc/sys/vm/swappiness", "70\n"), 3);
+	assert_int_equal(swappiness, 70);
+	assert_int_equal(store("/proc/sys/vm/swappiness", "201"), -EINVAL);
+	assert_int_equal(store("/proc/sys/vm/compact_memory", "0"), -EINVAL);
+	assert_int_equal(store("/proc/sys/vm/compact_memory", "1"), 1);
+	assert_int_equal(compactions, 1);
 	assert_int_equal(store("/proc/sys/vm/panic_on_oom", "2\n"), 2);
 	assert_int_equal(q.oom.panic_on_oom, 2);
 	assert_int_equal(store("/proc/sys/vm/panic_on_oom", "3"), -EINVAL);
