@@ -292,8 +292,12 @@ static void test_beside_threads(void **state)
 	(void)state;
 }
 
+/* One thread at a time: nothing for the thread sanitizer to see, and it makes this very slow. */
 static void test_interleavings(void **state)
 {
+#ifdef __SANITIZE_THREAD__
+	skip();
+#endif
 	for (u64 i = 0; i < 4; i++)
 		run((struct sim_config){ .seed = sim_seed(3) + i, .sched = SIM_SCHED_ONE, .break_percent = 5,
 					 .tlb = i & 1 ? SIM_TLB_HOSTED : SIM_TLB_STRICT, .folio_max_order = i & 2 ? 4 : 0 },
