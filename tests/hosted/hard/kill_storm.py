@@ -182,7 +182,8 @@ def main():
     print(f"    unaccounted: {unaccounted(before)} kB before, {unaccounted(after)} kB after")
     bad = [name for name, limit in (("AnonPages", 1024), ("PageTables", 256), ("Slab", 4096))
            if after[name] > before[name] + limit]
-    if unaccounted(after) > unaccounted(before) + 512:
+    # Copies of rewritten text (port/linux/patch.h) are 256 KiB each; those of libc stay until the machine ends.
+    if unaccounted(after) > unaccounted(before) + 512 + 1024:
         bad.append("unaccounted")
     if bad:
         fail(f"memory was lost: {bad}")
