@@ -120,7 +120,6 @@ struct kmem_cache *cache_setup(struct quire *q, struct kmem_cache *c, const char
 	c->align = natural_align((u32)size, (u32)align, flags);
 	layout_objects(c);
 	c->reciprocal = ((1ull << 40) + c->size - 1) / c->size;
-	c->divisor = ~0ull / c->size + 1;
 	c->min_order = (u8)order_of(c->size);
 	c->order = (u8)preferred_order(c->size, q->cfg.nr_cpus);
 	c->mag_size = (u16)magazine_size(c);

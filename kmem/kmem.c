@@ -5,7 +5,7 @@
 #include "vmalloc.h"
 
 _Static_assert(KMEM_MAX_CPUS == QUIRE_MAX_CPUS, "a slot for every CPU");
-_Static_assert(sizeof(struct magazine) == 2048, "a magazine wastes nothing in a slab");
+_Static_assert(sizeof(struct magazine) == 512, "a magazine wastes nothing in a slab");
 
 static void boot_cache(struct quire *q, struct kmem_cache *c, const char *name, size_t size)
 {

@@ -41,7 +41,7 @@ static struct kmem_slot *slot_of_cpu(struct quire *q, struct kmem_cache *c, u32 
 
 static struct kmem_slot *slot_get(struct quire *q, struct kmem_cache *c, u32 *cpu)
 {
-	struct kmem_slot *own = own_slot(c, port_ctx());
+	struct kmem_slot *own = own_slot(c);
 
 	*cpu = NO_CPU;
 	return own ? own : slot_of_cpu(q, c, cpu);

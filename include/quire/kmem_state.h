@@ -16,8 +16,8 @@
 #define KMEM_OWN_SLOTS 16
 #define KMEM_MAX_SLOTS (KMEM_OWN_SLOTS + KMEM_MAX_CPUS)
 
-/* A stack of free objects; 2048 bytes.  Owner: the slot it hangs on, else q->lock. */
-#define MAGAZINE_MAX 254
+/* A stack of free objects; 512 bytes.  Owner: the slot it hangs on, else q->lock. */
+#define MAGAZINE_MAX 62
 struct magazine {
 	u64 n;
 	struct magazine *next; /* in a depot */
@@ -39,7 +39,6 @@ struct kmem_cache {
 	u32 size;               /* bytes from one object to the next */
 	u32 flags;              /* SLAB_* */
 	u64 reciprocal;         /* ceil(2^40 / size): replaces a division */
-	u64 divisor;            /* ceil(2^64 / size): tells a multiple of size by one multiplication */
 	u32 object_size;        /* bytes asked for */
 	u32 link;               /* offset of the free link, from the object */
 	u16 mag_size;           /* objects in a full magazine */

@@ -22,11 +22,6 @@ struct ctx *port_ctx(void)
 	return c;
 }
 
-struct ctx *port_ctx_quick(void)
-{
-	return port_ctx();
-}
-
 struct ctx *port_ctx_by_id(u32 id)
 {
 	return id && id <= MAX_CTX ? ctx_by_id(id) : NULL;
