@@ -175,17 +175,6 @@ struct ctx *ctx_alloc_child(struct quire *q, u64 serial, u64 parent)
 	return c;
 }
 
-bool birth_change(struct ctx *c, u64 serial, u32 state, s32 pid)
-{
-	u64 seen = birth_word(serial, BIRTH_EXPECTED, 0), to = birth_word(serial, state, pid), *word = &c->port_data[CTXP_BIRTH];
-
-	if (__atomic_compare_exchange_n(word, &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		return true;
-	/* The parent was faster in saying the child's number. */
-	return state == BIRTH_BORN && seen == birth_word(serial, BIRTH_EXPECTED, pid) &&
-	       __atomic_compare_exchange_n(word, &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-}
-
 /* A new process is announced, so that the supervisor takes a pidfd. */
 void newborn_push(struct ctx *c)
 {

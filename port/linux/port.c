@@ -197,8 +197,11 @@ static inline void note_store(const void *addr, size_t size)
 {
 	u64 a = (u64)addr;
 
-	if (a - SHARED_BASE < TRAP_BASE - SHARED_BASE && !selftest_on(ST_NO_LOG))
-		undo_note(port_ctx(), addr, size);
+	if (a - SHARED_BASE >= TRAP_BASE - SHARED_BASE || selftest_on(ST_NO_LOG))
+		return;
+	if (selftest_on(ST_OWNERS) && kthread()->tid != (s32)host_call(__NR_gettid))
+		port_panic(port_ctx()->q, "selftest: a store is noted in the log of another thread");
+	undo_note(port_ctx(), addr, size);
 }
 
 #define STORE_HOOK(n)                                \

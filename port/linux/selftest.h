@@ -12,6 +12,7 @@
 #define ST_NO_SIGNAL BIT(1)  /* revokers send no signal to threads in guest code: stale reads */
 #define ST_KEEP_INSTALLS BIT(3) /* a forked child keeps what was mapped after the copy: it sees its parent's pages */
 #define ST_DELAYS BIT(2)     /* random pauses at the places that ask for them */
+#define ST_OWNERS BIT(4)     /* each logged store asks the host whether the log is its own thread's: slow */
 
 #define ST_WORKERS 8
 #define ST_LISTS 4

@@ -4,7 +4,7 @@
  * Environment, read by the test build only:
  *	QUIRE_HARD_REVOKE=N   move folios N times, then tell the first program by SIGTERM
  *	QUIRE_HARD_BATCH=N    at most so many at once (default 32)
- *	QUIRE_HARD=delays,no-signal,keep-installs   options of selftest.h
+ *	QUIRE_HARD=delays,no-signal,keep-installs,owners   options of selftest.h
  */
 #define _GNU_SOURCE
 #include "selftest_sup.h"
@@ -66,6 +66,8 @@ void selftest_start(const struct kernel_exports *k, pid_t first)
 		selftest_area()->options |= ST_NO_SIGNAL;
 	if (options && strstr(options, "keep-installs"))
 		selftest_area()->options |= ST_KEEP_INSTALLS;
+	if (options && strstr(options, "owners"))
+		selftest_area()->options |= ST_OWNERS;
 	if (!wanted)
 		return;
 	r.k = k;

@@ -7,6 +7,7 @@
  */
 #include "process.h"
 #include "hostsys.h"
+#include "revoke.h"
 #include "x86_64/regs.h"
 
 #define MAX_SLOTS 8192u
@@ -95,4 +96,17 @@ void kthread_bind(struct kthread *k, struct ctx *c)
 
 	host_call(__NR_sigaltstack, &ss, NULL);
 	kthread_bind_light(k, c);
+}
+
+/* Here and not in hostmm.c, because no store of it may be logged: the child calls it before it has a context of its own, and what it logged
+ * would go into its parent's log, between the parent's entries. */
+bool birth_change(struct ctx *c, u64 serial, u32 state, s32 pid)
+{
+	u64 seen = birth_word(serial, BIRTH_EXPECTED, 0), to = birth_word(serial, state, pid), *word = &c->port_data[CTXP_BIRTH];
+
+	if (__atomic_compare_exchange_n(word, &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return true;
+	/* The parent was faster in saying the child's number. */
+	return state == BIRTH_BORN && seen == birth_word(serial, BIRTH_EXPECTED, pid) &&
+	       __atomic_compare_exchange_n(word, &seen, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
