@@ -13,6 +13,7 @@ void tlb_gather_mmu(struct mmu_gather *tlb, struct mm_struct *mm)
 {
 	*tlb = (struct mmu_gather){.mm = mm, .ctx = port_ctx(), .start = ~0ull};
 	tlb->base = tlb->ctx->nparked;
+	tlb->outer = tlb->base ? tlb->ctx->parked_mm : NULL;
 }
 
 void tlb_remove(struct mmu_gather *tlb, u64 addr, u64 pages, pfn_t pfn, u32 refs)
@@ -87,8 +88,7 @@ void tlb_finish_mmu(struct mmu_gather *tlb)
 			spin_lock(&q->lock);
 		}
 	}
-	if (c->nparked == 0)
-		c->parked_mm = NULL;
+	c->parked_mm = tlb->outer; /* ours may soon be gone */
 	spin_unlock(&q->lock);
 }
 

@@ -193,6 +193,7 @@ struct mmu_gather {
 	u64 start, end;   /* bytes, what was cleared since the last tlb_flush() */
 	u64 wp_start, wp_end; /* neighbouring entries that only lost the right to write, not flushed yet; end 0 = none */
 	u32 base;         /* ctx->nparked when it began: entries below belong to others */
+	struct mm_struct *outer; /* ctx->parked_mm when it began: whose those entries are */
 	bool pending;     /* something was flushed that is not yet synchronised */
 	bool need_memory; /* the walk stopped because a block could not be split: tlb_cycle() reclaims */
 };
