@@ -140,6 +140,7 @@ struct ctx {
 	struct filled_frames filled[CTX_MAX_FILLED];
 	struct held_lock held[CTX_MAX_HELD];
 	struct mutex *mutexes[CTX_MAX_MUTEX];
+	struct ctx *recovers; /* the dead context that this one is rolling back; noted before its `recovering` is claimed */
 	struct pin pins[CTX_MAX_PINS];
 	/* Address spaces that this context has a reference of which is written nowhere else, or (users == 0) is taking down:
 	 * whoever tidies up after it goes on.  Logged; mm_hold(). */
@@ -193,8 +194,14 @@ void undo_note(struct ctx *c, const void *addr, size_t size);
 bool undo_note_filled(struct ctx *c, void *va, u64 pages);
 
 /* Rolls back a dead context and frees its locks.  Returns false if another context is already doing so.
- * Idempotent: if the recoverer dies, the next one starts again. */
+ * Idempotent: if the recoverer dies, the next one starts again.  A context that turns out to live is left alone: between the
+ * caller's look and this call it may have been given to somebody else. */
 bool ctx_recover(struct ctx *dead);
+/* The same, and waits for whoever is doing so. */
+void ctx_recover_wait(struct ctx *dead);
+/* Before a context that was given back goes to somebody else: waits until its former owner has taken its last step with it and nobody
+ * rolls it back, nor will.  Sets c->life = 1. */
+void ctx_settle(struct ctx *c);
 /* Readies an all-zero context for use. */
 void ctx_init(struct ctx *c, struct quire *q, u32 id);
 

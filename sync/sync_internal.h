@@ -13,6 +13,8 @@
 #define OWNER_POLL_NS 500000ull
 /* After so many looks in a row the owner may be stopped: no transaction takes that long. */
 #define OWNER_SLOW_POLLS 4
+/* What another context does in a microsecond takes longer than so many looks (about a millisecond) only if it is not running. */
+#define SETTLE_POLLS 20000
 
 /* sync/owner.c: owner words shared by spin locks and mutexes. */
 bool owner_word_try(u32 *word, u32 me);

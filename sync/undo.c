@@ -120,26 +120,79 @@ static void free_locks(struct ctx *dead)
 	}
 }
 
-/* Makes the caller the one recoverer; takes over from a recoverer that died. */
-static bool claim_recovery(struct ctx *dead, u32 me)
+/* The claim is a lock, too: `from`, which is dead, may have died with it. */
+static void drop_claim(struct ctx *from)
 {
+	struct ctx *c = from->recovers;
+	u32 id = from->id;
+
+	if (!c)
+		return;
+	__atomic_compare_exchange_n(&c->recovering, &id, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	compiler_barrier();
+	WRITE_ONCE(from->recovers, NULL);
+}
+
+/* Makes the caller the one recoverer; takes over from a recoverer that died. */
+static bool claim_recovery(struct ctx *dead)
+{
+	struct ctx *me = port_ctx();
 	u32 seen = 0;
 
-	if (__atomic_compare_exchange_n(&dead->recovering, &seen, me, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+	WRITE_ONCE(me->recovers, dead);
+	compiler_barrier();
+	if (__atomic_compare_exchange_n(&dead->recovering, &seen, me->id, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 		return true;
-	if (seen == me)
+	if (!port_ctx_alive(port_ctx_by_id(seen)) &&
+	    __atomic_compare_exchange_n(&dead->recovering, &seen, me->id, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 		return true;
-	if (port_ctx_alive(port_ctx_by_id(seen)))
-		return false;
-	return __atomic_compare_exchange_n(&dead->recovering, &seen, me, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	WRITE_ONCE(me->recovers, NULL);
+	return false;
 }
 
 bool ctx_recover(struct ctx *dead)
 {
-	if (!claim_recovery(dead, port_ctx()->id))
+	if (!claim_recovery(dead))
 		return false;
-	undo_all(dead);
-	free_locks(dead);
-	__atomic_store_n(&dead->recovering, 0, __ATOMIC_RELEASE);
+	/* Asked under the claim: ctx_settle() says first that the context lives, and then waits for claims. */
+	if (!port_ctx_alive(dead)) {
+		undo_all(dead);
+		free_locks(dead);
+		drop_claim(dead);
+	}
+	drop_claim(port_ctx());
 	return true;
+}
+
+/* A turn of a loop that waits for c to get on, which may be stopped. */
+static void wait_for_ctx(struct ctx *c, unsigned *turns)
+{
+	if (++*turns % SETTLE_POLLS == 0 && c)
+		port_owner_slow(c);
+	port_relax();
+}
+
+void ctx_recover_wait(struct ctx *dead)
+{
+	unsigned turns = 0;
+
+	while (!ctx_recover(dead))
+		wait_for_ctx(port_ctx_by_id(__atomic_load_n(&dead->recovering, __ATOMIC_RELAXED)), &turns);
+}
+
+void ctx_settle(struct ctx *c)
+{
+	unsigned turns = 0;
+
+	/* Its last unlock frees the lock first and strikes it off afterwards. */
+	while (__atomic_load_n(&c->nheld, __ATOMIC_ACQUIRE)) {
+		if (!port_ctx_alive(c))
+			ctx_recover_wait(c);
+		else
+			wait_for_ctx(c, &turns);
+	}
+	__atomic_store_n(&c->life, 1, __ATOMIC_SEQ_CST);
+	while (!claim_recovery(c))
+		wait_for_ctx(port_ctx_by_id(__atomic_load_n(&c->recovering, __ATOMIC_RELAXED)), &turns);
+	drop_claim(port_ctx());
 }

@@ -122,17 +122,12 @@ static bool next_newborn(u64 *serial, u32 *ctx_id)
 	return true;
 }
 
-static bool ctx_lives(const struct ctx *c, u64 serial)
-{
-	return c->port_data[CTXP_SERIAL] == serial && c->state != CTX_FREE && port_ctx_alive(c);
-}
-
 static bool process_lives(u64 serial)
 {
-	u32 id, last = READ_ONCE(shared_area()->ctx_used);
+	struct ctx *c = NULL;
 
-	for (id = 1; id <= last; id++)
-		if (ctx_lives(ctx_by_id(id), serial))
+	while ((c = ctx_next_of(serial, c)))
+		if (port_ctx_alive(c))
 			return true;
 	return false;
 }
@@ -227,8 +222,7 @@ static void reap_ctx(struct ctx *dead)
 	u32 tid = (u32)dead->port_data[CTXP_TID];
 
 	__atomic_or_fetch(&dead->life, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
-	while (!ctx_recover(dead))
-		port_relax();
+	ctx_recover_wait(dead);
 	swapio_abandon(dead->q, dead->id);
 	drop_parked(dead);
 	walk_robust_list(dead, tid);
@@ -242,17 +236,12 @@ static void reap_ctx(struct ctx *dead)
 
 static void reap(u64 serial)
 {
-	struct machine_shared *m = shared_area();
-	struct quire *q = &m->q;
+	struct quire *q = &shared_area()->q;
+	struct ctx *c = NULL;
 	struct task *task;
-	u32 id;
 
-	for (id = 1; id <= m->ctx_used; id++) {
-		struct ctx *c = ctx_by_id(id);
-
-		if (c->port_data[CTXP_SERIAL] == serial && c->state != CTX_FREE)
-			reap_ctx(c);
-	}
+	while ((c = ctx_next_of(serial, c)))
+		reap_ctx(c);
 	spin_lock(&q->tasks.lock);
 	task = task_by_serial(q, serial);
 	if (!task)

@@ -126,8 +126,8 @@ struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
 		c->id = id;
 	}
 	if (c) {
+		ctx_settle(c);
 		c->q = q;
-		c->life = 1;
 		c->state = CTX_KERNEL;
 		c->task = NULL;
 		c->mm = NULL;
@@ -150,14 +150,29 @@ void ctx_free(struct ctx *c)
 {
 	struct machine_shared *m = shared_area();
 
+	/* life stays: should we, its owner, die before the commit, the host must find our number there. */
 	spin_lock(&m->pool_lock);
 	c->state = CTX_FREE;
-	c->life = 0;
 	c->task = NULL;
 	c->npins = 0;
 	c->port_data[CTXP_FREE_NEXT] = m->ctx_free;
 	m->ctx_free = c->id;
 	spin_unlock(&m->pool_lock);
+}
+
+/* Under the lock, because a context that is being given out has its former owner's serial for a moment. */
+struct ctx *ctx_next_of(u64 serial, const struct ctx *last)
+{
+	struct machine_shared *m = shared_area();
+	struct ctx *c = NULL;
+	u32 id;
+
+	spin_lock(&m->pool_lock);
+	for (id = last ? last->id + 1 : 1; !c && id <= m->ctx_used; id++)
+		if (ctx_by_id(id)->port_data[CTXP_SERIAL] == serial && ctx_by_id(id)->state != CTX_FREE)
+			c = ctx_by_id(id);
+	spin_unlock(&m->pool_lock);
+	return c;
 }
 
 struct ctx *ctx_alloc_child(struct quire *q, u64 serial, u64 parent)

@@ -146,8 +146,8 @@ static void __attribute__((noreturn)) thread_leave(struct kthread *k, int code)
 	struct ctx *c = k->ctx;
 
 	leave_mm(k);
-	/* Our robust entry stays: until ctx_free() has committed we may die holding pool_lock, and afterwards the life
-	 * word no longer holds our number, so the host leaves it alone. */
+	/* Our robust entry stays: until ctx_free() has committed we may die holding pool_lock, and afterwards the host finds our
+	 * number in the life word only as long as the context is nobody else's. */
 	ctx_free(c);
 	for (;;)
 		host_call(__NR_exit, code);

@@ -10,6 +10,8 @@ void flush_until_current(struct kthread *k);
 /* ---- hostmm.c (instrumented: shared state in transactions) ---- */
 struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial); /* state KERNEL; NULL when MAX_CTX are in use */
 void ctx_free(struct ctx *c);
+/* The contexts of the process with that serial, one after the other: begin with NULL.  Takes pool_lock. */
+struct ctx *ctx_next_of(u64 serial, const struct ctx *last);
 u64 process_serial_new(void);
 /* The context of a process that fork will make, announced to the supervisor: from here on only the supervisor frees it. */
 struct ctx *ctx_alloc_child(struct quire *q, u64 serial, u64 parent);

@@ -82,7 +82,8 @@ static char thread_state(pid_t tid)
 static bool holds_something(const struct ctx *c, pid_t tid)
 {
 	return (pid_t)c->port_data[CTXP_TID] == tid && (__atomic_load_n(&c->nheld, __ATOMIC_ACQUIRE) ||
-							__atomic_load_n(&c->nmutex, __ATOMIC_ACQUIRE));
+							__atomic_load_n(&c->nmutex, __ATOMIC_ACQUIRE) ||
+							__atomic_load_n(&c->recovers, __ATOMIC_ACQUIRE));
 }
 
 /* ---- what is traced here ---- */
