@@ -14,8 +14,10 @@
 #include "magazine.h"
 
 #define SLAB_MAX_ORDER 3
-/* A full magazine holds at most this much memory. */
+/* A full magazine holds at most so many objects and so much memory: at first, and when the cache is busy (slot_exchange()). */
+#define MAGAZINE_FEW 62
 #define MAGAZINE_BYTES 65536u
+#define MAGAZINE_BUSY_BYTES 262144u
 
 static unsigned fls32(u32 x)
 {
@@ -84,20 +86,21 @@ static void layout_objects(struct kmem_cache *c)
 }
 
 /* A debug cache has no magazines: every allocation and every free must pass the checks. */
-static u32 magazine_size(const struct kmem_cache *c)
+static u16 magazine_size(const struct kmem_cache *c, u32 bytes, u32 objects)
 {
-	return c->flags & SLAB_DEBUG_FLAGS ? 0 : MAX(MIN(MAGAZINE_BYTES / c->size, MAGAZINE_MAX), 2);
+	return c->flags & SLAB_DEBUG_FLAGS ? 0 : (u16)MAX(MIN(bytes / c->size, objects), 2);
 }
 
 /* A cache may keep so much of memory in full magazines until somebody reclaims (kmem_reap). */
 #define DEPOT_FRACTION 64u
 #define DEPOT_MAX_BYTES (16u << 20)
 #define DEPOT_MIN_BYTES (64u << 10)
+#define DEPOT_MAX_MAGAZINES 1024u
 static u32 depot_limit(const struct quire *q, const struct kmem_cache *c)
 {
 	u64 bytes = MAX(MIN(q->cfg.memory / DEPOT_FRACTION, DEPOT_MAX_BYTES), DEPOT_MIN_BYTES);
 
-	return (u32)MIN(MAX(bytes / ((u64)c->size * MAX(c->mag_size, 1u)), 2), 1024);
+	return (u32)MIN(MAX(bytes / c->size, 2u * c->mag_min), DEPOT_MAX_MAGAZINES * c->mag_min);
 }
 
 static void copy_name(char *to, const char *name)
@@ -120,9 +123,12 @@ struct kmem_cache *cache_setup(struct quire *q, struct kmem_cache *c, const char
 	c->align = natural_align((u32)size, (u32)align, flags);
 	layout_objects(c);
 	c->reciprocal = ((1ull << 40) + c->size - 1) / c->size;
+	c->divisor = ~0ull / c->size + 1;
 	c->min_order = (u8)order_of(c->size);
 	c->order = (u8)preferred_order(c->size, q->cfg.nr_cpus);
-	c->mag_size = (u16)magazine_size(c);
+	c->mag_min = magazine_size(c, MAGAZINE_BYTES, MAGAZINE_FEW);
+	c->mag_max = magazine_size(c, MAGAZINE_BUSY_BYTES, MAGAZINE_MAX);
+	c->mag_size = c->mag_min;
 	c->depot_max = depot_limit(q, c);
 	c->gfp = (flags & SLAB_CACHE_DMA ? __GFP_DMA : 0) | (flags & SLAB_RECLAIM_ACCOUNT ? __GFP_RECLAIMABLE : 0);
 	return c;

@@ -57,7 +57,7 @@ static bool magazine_is_valid(struct quire *q, struct kmem_cache *c, const struc
 {
 	u64 i;
 
-	if (n > c->mag_size)
+	if (n > c->mag_max)
 		return complain(q, c, NULL, "magazine holds too many objects");
 	for (i = 0; i < n; i++) {
 		struct frame *s = kmem_frame(q, m->obj[i]);
@@ -73,7 +73,7 @@ static bool magazine_is_valid(struct quire *q, struct kmem_cache *c, const struc
 
 static bool slot_is_valid(struct quire *q, struct kmem_cache *c, const struct kmem_slot *s)
 {
-	if (s->cap != (s->loaded ? c->mag_size : 0))
+	if (s->cap > (s->loaded ? c->mag_max : 0))
 		return complain(q, c, NULL, "slot does not know its magazine");
 	return (!s->loaded || magazine_is_valid(q, c, s->loaded, s->n)) &&
 	       (!s->prev || magazine_is_valid(q, c, s->prev, s->prev->n));
@@ -82,14 +82,17 @@ static bool slot_is_valid(struct quire *q, struct kmem_cache *c, const struct km
 static bool magazines_are_valid(struct quire *q, struct kmem_cache *c)
 {
 	const struct magazine *m;
-	u32 i, n = 0;
+	u64 objs = 0;
+	u32 i;
 
-	for (m = c->depot; m; m = m->next, n++)
-		if (n > c->depot_n || m->n != c->mag_size || !magazine_is_valid(q, c, m, m->n))
+	for (m = c->depot; m; m = m->next) {
+		objs += m->n;
+		if (objs > c->depot_objs || !m->n || !magazine_is_valid(q, c, m, m->n))
 			return complain(q, c, NULL, "depot broken");
-	if (n != c->depot_n)
+	}
+	if (objs != c->depot_objs)
 		return complain(q, c, NULL, "depot count wrong");
-	for (i = 0; c->mag_size && i < q->kmem.nr_slots; i++)
+	for (i = 0; c->mag_max && i < q->kmem.nr_slots; i++)
 		if (!slot_is_valid(q, c, &c->slot[i]))
 			return false;
 	return true;

@@ -63,7 +63,7 @@ static inline void *kmalloc_caller(struct quire *q, size_t size, gfp_t gfp, u64 
 	return cache_alloc(q, classes[size_class(size)], gfp, caller);
 }
 
-static __attribute__((noinline)) void free_large(struct quire *q, struct frame *f, const void *p, u64 caller)
+static void free_large(struct quire *q, struct frame *f, const void *p, u64 caller)
 {
 	u32 order;
 
@@ -82,14 +82,36 @@ static __attribute__((noinline)) void free_large(struct quire *q, struct frame *
 	spin_unlock(&q->lock);
 }
 
+/* What is no address in a slab, or does not look like one at once. */
+static __attribute__((noinline)) void kfree_odd(struct quire *q, const void *p, u64 caller)
+{
+	u64 off;
+	struct frame *s = kmem_locate(q, p, &off);
+
+	if (!s || s->type != FRAME_SLAB) {
+		free_large(q, s, p, caller);
+		return;
+	}
+	check_object(q, NULL, p, caller);
+	cache_free(q, slab_cache(s), (void *)(uintptr_t)p, caller);
+}
+
+/* As in cache_alloc(), every way out of here is a return or a tail call. */
 static inline void kfree_caller(struct quire *q, const void *p, u64 caller)
 {
-	struct frame *s;
-	u64 off;
+	u64 at = (u64)(uintptr_t)p - (u64)(uintptr_t)q->cfg.direct_map, off = at & (PAGE_SIZE - 1);
+	struct frame *s = &q->cfg.mem_map[at >> PAGE_SHIFT];
 
-	s = kmem_locate(q, p, &off);
-	if (unlikely(!s || s->type != FRAME_SLAB)) {
-		free_large(q, s, p, caller);
+	if (unlikely(at >= q->cfg.memory)) {
+		kfree_odd(q, p, caller);
+		return;
+	}
+	if (s->type == FRAME_TAIL) {
+		off += (u64)s->head_off << PAGE_SHIFT;
+		s -= s->head_off;
+	}
+	if (unlikely(s->type != FRAME_SLAB || off >> s->order >= PAGE_SIZE)) {
+		kfree_odd(q, p, caller);
 		return;
 	}
 	if (unlikely(!is_object_start(slab_cache(s), off)))

@@ -5,11 +5,12 @@
 #include "vmalloc.h"
 
 _Static_assert(KMEM_MAX_CPUS == QUIRE_MAX_CPUS, "a slot for every CPU");
-_Static_assert(sizeof(struct magazine) == 512, "a magazine wastes nothing in a slab");
+_Static_assert(sizeof(struct magazine) == 1024, "a magazine wastes nothing in a slab");
 
 static void boot_cache(struct quire *q, struct kmem_cache *c, const char *name, size_t size)
 {
 	cache_setup(q, c, name, size, 64, 0, NULL);
+	c->mag_min = c->mag_max = 0;
 	c->mag_size = 0;
 	spin_lock(&q->lock);
 	cache_link_locked(q, c);

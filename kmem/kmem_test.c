@@ -104,6 +104,46 @@ static void test_constructor(void **state)
 	sim_machine_free(q);
 }
 
+/* First in, first out: every object goes through the depot. */
+static void fifo_rounds(struct quire *q, struct kmem_cache *c, unsigned rounds)
+{
+	static void *obj[4096];
+	unsigned i;
+
+	while (rounds--) {
+		for (i = 0; i < 4096; i++)
+			obj[i] = kmem_cache_alloc(q, c, GFP_KERNEL);
+		for (i = 0; i < 4096; i++)
+			kmem_cache_free(q, c, obj[i]);
+	}
+}
+
+/* A busy cache takes larger magazines; when memory is short it gives them up, and their objects. */
+static void test_busy_magazines(void **state)
+{
+	struct quire *q = kmem_machine(NULL);
+	struct kmem_cache *c = kmem_cache_create(q, "busy", 64, 0, 0, NULL);
+
+	assert_int_equal(c->mag_size, c->mag_min);
+	fifo_rounds(q, c, 4);
+	assert_int_equal(c->mag_size, c->mag_min);
+	fifo_rounds(q, c, 60);
+	assert_int_equal(c->mag_size, c->mag_max);
+	assert_true(c->mag_max > c->mag_min);
+	assert_true(kmem_is_valid(q));
+	fifo_rounds(q, c, 2);
+	assert_true(c->depot_objs <= c->depot_max);
+	kmem_reap(q);
+	assert_int_equal(c->mag_size, c->mag_min);
+	assert_int_equal(c->depot_objs, 0);
+	assert_true(kmem_is_valid(q));
+	fifo_rounds(q, c, 2); /* slots may still have large ones */
+	assert_true(kmem_is_valid(q));
+	assert_int_equal(kmem_cache_live_objects(q, c), 0);
+	assert_int_equal(kmem_cache_destroy(q, c), 0);
+	sim_machine_free(q);
+}
+
 static void test_alignment(void **state)
 {
 	struct quire *q = kmem_machine(NULL);
@@ -531,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_corners),
 		cmocka_unit_test(test_krealloc),
 		cmocka_unit_test(test_constructor),
+		cmocka_unit_test(test_busy_magazines),
 		cmocka_unit_test(test_alignment),
 		cmocka_unit_test(test_destroy_busy),
 		cmocka_unit_test(test_shrink),

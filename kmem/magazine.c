@@ -5,7 +5,9 @@
  *
  * An allocation pops from the loaded magazine, a free pushes onto it; if that is empty (full), the previous one takes
  * its place; only if that does not help either, a whole magazine is exchanged with the cache's depot, so that q->lock
- * is taken once in MAGAZINE_MAX calls whatever the pattern.
+ * is taken once in so many calls as a magazine holds, whatever the pattern.  A cache that comes here often gets
+ * larger magazines, until memory is short (their "dynamic magazine resizing", with the memory in place of the lock's
+ * contention as what sets the end).
  *
  * A slot is owned, not locked: contexts with ids 1..KMEM_OWN_SLOTS have one each.  A push or a pop becomes visible by
  * one store (of n), so a context that dies at any instruction outside a transaction leaves a valid magazine behind,
@@ -13,7 +15,7 @@
  * change places under q->lock only, hence inside a transaction.  All other contexts use
  * the slot of a CPU under its trylock; if every try fails they go straight to the slabs.
  *
- * Invariants: depot magazines are full; spare ones are empty.
+ * Invariants: depot magazines are not empty; spare ones are.
  * Locks: a slot's magazines belong to the slot; the depot and spare magazines to q->lock.
  */
 #include "magazine.h"
@@ -21,6 +23,8 @@
 #define NO_CPU (~0u)
 #define SLOT_TRIES 4
 #define MAX_SPARE_MAGAZINES 32
+/* A cache whose magazines were exchanged so often since memory was last short gets larger ones: a quarter of a million calls. */
+#define BUSY_EXCHANGES 4096
 /* Rounds of "make room with reclaim, then try again" before an allocation that may fail does. */
 #define MAKE_ROOM_ROUNDS 16
 
@@ -41,7 +45,7 @@ static struct kmem_slot *slot_of_cpu(struct quire *q, struct kmem_cache *c, u32 
 
 static struct kmem_slot *slot_get(struct quire *q, struct kmem_cache *c, u32 *cpu)
 {
-	struct kmem_slot *own = own_slot(c);
+	struct kmem_slot *own = own_slot(c, port_ctx());
 
 	*cpu = NO_CPU;
 	return own ? own : slot_of_cpu(q, c, cpu);
@@ -95,7 +99,7 @@ static void depot_put(struct kmem_cache *c, struct magazine *m)
 {
 	m->next = c->depot;
 	c->depot = m;
-	c->depot_n++;
+	c->depot_objs += (u32)m->n;
 }
 
 static struct magazine *depot_get(struct kmem_cache *c)
@@ -104,7 +108,7 @@ static struct magazine *depot_get(struct kmem_cache *c)
 
 	if (m) {
 		c->depot = m->next;
-		c->depot_n--;
+		c->depot_objs -= (u32)m->n;
 	}
 	return m;
 }
@@ -125,7 +129,14 @@ static void slot_load(struct kmem_cache *c, struct kmem_slot *s, struct magazine
 {
 	s->loaded = m;
 	s->n = m ? (u32)m->n : 0;
-	s->cap = m ? c->mag_size : 0;
+	s->cap = m ? MAX(c->mag_size, s->n) : 0;
+}
+
+/* Under q->lock, whenever a slot comes for objects or for room. */
+static void slot_exchange(struct kmem_cache *c)
+{
+	if (c->mag_size < c->mag_max && ++c->exchanges == BUSY_EXCHANGES)
+		c->mag_size = c->mag_max;
 }
 
 /* m takes the place of the loaded magazine, which becomes the previous one. */
@@ -142,6 +153,7 @@ static bool slot_refill(struct quire *q, struct kmem_cache *c, struct kmem_slot 
 {
 	struct magazine *m = s->prev;
 
+	slot_exchange(c);
 	if (!m || !m->n) {
 		m = depot_get(c);
 		if (m && s->prev)
@@ -161,7 +173,7 @@ static bool slot_refill(struct quire *q, struct kmem_cache *c, struct kmem_slot 
 
 static void *alloc_locked(struct quire *q, struct kmem_cache *c, struct kmem_slot *s, gfp_t gfp, u64 caller)
 {
-	if (s && c->mag_size && (s->n || slot_refill(q, c, s, gfp)))
+	if (s && c->mag_max && (s->n || slot_refill(q, c, s, gfp)))
 		return slot_pop(s);
 	return slab_take_locked(q, c, gfp, caller);
 }
@@ -242,9 +254,10 @@ static bool slot_make_space(struct quire *q, struct kmem_cache *c, struct kmem_s
 {
 	struct magazine *m = s->prev;
 
-	if (m && m->n == c->mag_size && c->depot_n >= c->depot_max)
+	slot_exchange(c);
+	if (m && m->n >= c->mag_size && c->depot_objs + m->n > c->depot_max)
 		magazine_flush(q, c, m);
-	if (!m || m->n == c->mag_size) {
+	if (!m || m->n >= c->mag_size) {
 		m = spare_get(q);
 		if (m && s->prev)
 			depot_put(c, s->prev);
@@ -281,7 +294,7 @@ __attribute__((noinline)) void cache_free_slow(struct quire *q, struct kmem_cach
 		slot_push(s, obj);
 	} else {
 		spin_lock(&q->lock);
-		if (s && c->mag_size && slot_make_space(q, c, s))
+		if (s && c->mag_max && slot_make_space(q, c, s))
 			slot_push(s, obj);
 		else
 			slab_give_locked(q, c, obj, caller);
@@ -331,8 +344,12 @@ void magazine_drain(struct quire *q, struct kmem_cache *c, bool all)
 {
 	u32 me = port_ctx()->id - 1, i;
 
-	if (!c->mag_size)
+	if (!c->mag_max)
 		return;
+	spin_lock(&q->lock);
+	c->mag_size = c->mag_min;
+	c->exchanges = 0;
+	spin_unlock(&q->lock);
 	for (i = 0; i < KMEM_OWN_SLOTS; i++)
 		if (all || i == me)
 			drain_slot(q, c, &c->slot[i]);
@@ -352,10 +369,10 @@ void magazine_drain(struct quire *q, struct kmem_cache *c, bool all)
 
 u64 magazine_count_locked(struct quire *q, struct kmem_cache *c, bool slots)
 {
-	u64 n = (u64)c->depot_n * c->mag_size;
+	u64 n = c->depot_objs;
 	u32 i;
 
-	for (i = 0; slots && c->mag_size && i < q->kmem.nr_slots; i++) {
+	for (i = 0; slots && c->mag_max && i < q->kmem.nr_slots; i++) {
 		n += c->slot[i].n;
 		n += c->slot[i].prev ? c->slot[i].prev->n : 0;
 	}

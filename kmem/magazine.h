@@ -36,22 +36,23 @@ static inline void slot_push(struct kmem_slot *s, void *obj)
 }
 
 /* The slot that only this context uses, or NULL. */
-static inline struct kmem_slot *own_slot(struct kmem_cache *c)
+static inline struct kmem_slot *own_slot(struct kmem_cache *c, const struct ctx *me)
 {
-	u32 own = port_ctx()->id - 1;
+	u32 id = me->id; /* never 0 */
 
-	return likely(own < KMEM_OWN_SLOTS) ? &c->slot[own] : NULL;
+	return likely(id <= KMEM_OWN_SLOTS) ? &c->slot[id - 1ul] : NULL;
 }
 
 static inline void *cache_alloc(struct quire *q, struct kmem_cache *c, gfp_t gfp, u64 caller)
 {
+	struct ctx *me = port_ctx_quick();
 	struct kmem_slot *s;
 	void *obj;
 
 	/* Every way out of here is a return or a tail call, so that nothing need be saved on the stack. */
 	if (unlikely(q->fail_kinds & BIT(FAIL_SLAB)))
 		return cache_alloc_asking(q, c, gfp, caller);
-	s = own_slot(c);
+	s = likely(me) ? own_slot(c, me) : NULL;
 	if (unlikely(!s || !s->n))
 		return cache_alloc_slow(q, c, gfp, caller);
 	obj = slot_pop(s);
@@ -65,7 +66,7 @@ static inline void check_not_cached(struct quire *q, struct kmem_cache *c, const
 	bool cached = slot_has_object(s, obj);
 #else
 	/* The plainest of double frees costs one comparison. */
-	bool cached = s->n && s->loaded->obj[s->n - 1] == obj;
+	bool cached = s->cap && s->loaded->obj[s->n - 1l] == obj; /* obj[-1] is a link, and no object */
 #endif
 	if (unlikely(cached))
 		slab_bad_free(q, c, obj, caller, "Object already free");
@@ -74,7 +75,8 @@ static inline void check_not_cached(struct quire *q, struct kmem_cache *c, const
 /* obj has passed check_object(). */
 static inline void cache_free(struct quire *q, struct kmem_cache *c, void *obj, u64 caller)
 {
-	struct kmem_slot *s = own_slot(c);
+	struct ctx *me = port_ctx_quick();
+	struct kmem_slot *s = likely(me) ? own_slot(c, me) : NULL;
 
 	if (unlikely(!s || s->n >= s->cap)) {
 		cache_free_slow(q, c, obj, caller);

@@ -132,8 +132,9 @@ void slab_bad_free(struct quire *q, struct kmem_cache *c, const void *p, u64 cal
 /* Is byte off of slab s the start of an object? */
 static inline bool is_object_start(const struct kmem_cache *c, u64 off)
 {
-	off -= c->left;
-	return (u64)obj_index(c, off) * c->size == off;
+	/* n * ceil(2^64 / d) mod 2^64 < ceil(2^64 / d) only for multiples of d (n, d below 2^32: Lemire, Kaser and Kurz, "Faster
+	 * remainder by direct computation", 2019). */
+	return (off - c->left) * c->divisor < c->divisor;
 }
 
 /* Head record of the slab that obj was cut from; ends the machine if obj is no object of cache c (NULL: any cache). */

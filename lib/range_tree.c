@@ -52,12 +52,15 @@ static unsigned count_upto(const u64 *keys, unsigned n, u64 key)
  * independent comparisons are quicker than four that wait for each other. */
 static inline unsigned slot_above(const struct range_btnode *b, u64 addr)
 {
-	unsigned c = 0;
+	unsigned even = 0, odd = b->hi[RANGE_FANOUT - 1] <= addr;
 
-#pragma GCC unroll 15
-	for (unsigned i = 0; i < RANGE_FANOUT; i++)
-		c += b->hi[i] <= addr;
-	return c;
+	/* Two sums, so that one addition need not wait for all before it. */
+#pragma GCC unroll 7
+	for (unsigned i = 0; i < RANGE_FANOUT - 1; i += 2) {
+		even += b->hi[i] <= addr;
+		odd += b->hi[i + 1] <= addr;
+	}
+	return even + odd;
 }
 
 static struct slot summary(struct range_btnode *b)

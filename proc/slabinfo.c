@@ -14,7 +14,7 @@
 static void slabinfo_line(struct quire *q, const struct kmem_cache *c, struct fmt_buf *out)
 {
 	u64 slabs = c->partial.count + c->full.count + c->empty.count;
-	u64 active = c->nr_inuse - (u64)c->depot_n * c->mag_size;
+	u64 active = c->nr_inuse - c->depot_objs;
 
 	fmt_printf(out, "%-17s %6lu %6lu %6u %4u %4d : tunables %4u %4u %4u : slabdata %6lu %6lu %6lu\n", c->name,
 		   (unsigned long)active, (unsigned long)c->nr_objs, c->size,

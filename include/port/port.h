@@ -27,6 +27,8 @@ u64 port_caps(const struct quire *q);
 /* ---- contexts and waiting ---- */
 /* The calling thread's context.  Never NULL where core code may run. */
 struct ctx *port_ctx(void);
+/* The same where the port can tell at once, else NULL: for hot paths that have a slower one. */
+struct ctx *port_ctx_quick(void);
 /* Is that context still alive?  False only if it certainly died. */
 bool port_ctx_alive(const struct ctx *c);
 /* A waiter's complaint: that living context has held a lock for milliseconds.  It may have been stopped by somebody outside; the port

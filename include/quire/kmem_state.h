@@ -16,8 +16,8 @@
 #define KMEM_OWN_SLOTS 16
 #define KMEM_MAX_SLOTS (KMEM_OWN_SLOTS + KMEM_MAX_CPUS)
 
-/* A stack of free objects; 512 bytes.  Owner: the slot it hangs on, else q->lock. */
-#define MAGAZINE_MAX 62
+/* A stack of free objects; 1024 bytes.  Owner: the slot it hangs on, else q->lock. */
+#define MAGAZINE_MAX 126
 struct magazine {
 	u64 n;
 	struct magazine *next; /* in a depot */
@@ -39,11 +39,12 @@ struct kmem_cache {
 	u32 size;               /* bytes from one object to the next */
 	u32 flags;              /* SLAB_* */
 	u64 reciprocal;         /* ceil(2^40 / size): replaces a division */
+	u64 divisor;            /* ceil(2^64 / size): tells a multiple of size by one multiplication */
 	u32 object_size;        /* bytes asked for */
 	u32 link;               /* offset of the free link, from the object */
-	u16 mag_size;           /* objects in a full magazine */
+	u16 mag_min, mag_max;   /* objects in a full magazine: at first, and of a busy cache; 0 = no magazines */
 	u8 order, min_order;    /* frames of a slab: preferred, least */
-	u32 depot_max;          /* full magazines kept at most */
+	u32 depot_max;          /* objects kept in the depot at most */
 	void (*ctor)(void *);
 
 	u32 align;              /* bytes */
@@ -59,8 +60,10 @@ struct kmem_cache {
 	struct frame_list full, empty;
 	u64 nr_objs;                     /* in all slabs */
 	u64 nr_inuse;                    /* out of their slabs: live or in a magazine */
-	struct magazine *depot;          /* full magazines */
-	u32 depot_n;
+	struct magazine *depot;          /* magazines that were full when they came */
+	u32 depot_objs;                  /* objects in them */
+	u32 mag_size;                    /* objects in a full magazine now */
+	u32 exchanges;                   /* trips to the depot or the slabs since mag_size last changed */
 
 	struct kmem_slot slot[KMEM_MAX_SLOTS]; /* as many as the machine has; owner: the slot */
 };

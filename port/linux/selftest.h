@@ -38,6 +38,8 @@ struct selftest {
 #define ST_OFFSET 0x20000000ull
 #define selftest_area() ((struct selftest *)(SHARED_BASE + ST_OFFSET))
 
+enum st_bench { ST_BENCH_LOCK, ST_BENCH_PAGE, ST_BENCH_KMALLOC };
+
 struct selftest_exports {
 	/* Under no lock, by the machine's maker: the address space that workers share.  0 or -ENOMEM. */
 	long (*init)(void);
@@ -53,6 +55,8 @@ struct selftest_exports {
 	void (*usage)(u64 *frames, u64 *objects, u64 *lost);
 	/* Log entries that the context would have to undo now. */
 	u32 (*open_log)(u32 ctx_id);
+	/* `pairs` times one lock and unlock, or one allocation and its free, by the calling thread: for bench/hosted_alloc_bench.c. */
+	void (*bench)(enum st_bench what, u64 pairs);
 	/* A context for a thread of the supervisor, bound to the calling thread. */
 	void (*bind)(u32 ctx_id);
 	/* The context is the reclaimer's.  Before bind(). */

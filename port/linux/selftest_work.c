@@ -442,6 +442,22 @@ static u32 open_log(u32 ctx_id)
 	return ctx_by_id(ctx_id)->log_len;
 }
 
+static void bench(enum st_bench what, u64 pairs)
+{
+	struct quire *q = &shared_area()->q;
+
+	for (; pairs; pairs--) {
+		if (what == ST_BENCH_LOCK) {
+			spin_lock(&q->lock);
+			spin_unlock(&q->lock);
+		} else if (what == ST_BENCH_PAGE) {
+			__free_pages(q, alloc_pages(q, GFP_KERNEL, 0), 0);
+		} else {
+			kfree(q, kmalloc(q, 64, GFP_KERNEL));
+		}
+	}
+}
+
 const struct selftest_exports selftest_exports = {
 	.init = init,
 	.new_ctx = new_ctx,
@@ -450,6 +466,7 @@ const struct selftest_exports selftest_exports = {
 	.drain = drain,
 	.usage = usage,
 	.open_log = open_log,
+	.bench = bench,
 	.bind = bind,
 	.bind_revoker = selftest_bind_revoker,
 	.revoke = selftest_revoke,

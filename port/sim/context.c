@@ -17,6 +17,14 @@
 #include <unistd.h>
 
 static _Thread_local struct sim_ctx *current_ctx;
+/* Its struct ctx, unless its events are counted: what the hot paths ask for. */
+static _Thread_local struct ctx *quick_ctx __attribute__((tls_model("initial-exec")));
+
+static void set_current(struct sim_ctx *s)
+{
+	current_ctx = s;
+	quick_ctx = s && !s->dies_at ? s->ctx : NULL;
+}
 
 /* What an ended context may have left behind.  id, q and life stay: somebody may be looking at them. */
 static void clean_ctx(struct ctx *c)
@@ -81,7 +89,7 @@ static void move_to_front(struct sim_ctx *s)
 		link = &(*link)->outer;
 	*link = s->outer;
 	s->outer = current_ctx;
-	current_ctx = s;
+	set_current(s);
 }
 
 static struct sim_ctx *make_ctx(struct sim_machine *m)
@@ -109,7 +117,7 @@ struct ctx *sim_thread_enter(struct quire *q)
 	if (!s) {
 		s = make_ctx(sim_of(q));
 		s->outer = current_ctx;
-		current_ctx = s;
+		set_current(s);
 		sim_sched_add(s, true);
 	}
 	move_to_front(s);
@@ -141,7 +149,7 @@ void sim_thread_leave(void)
 		abort();
 	}
 	sim_sched_remove(s);
-	current_ctx = s->outer;
+	set_current(s->outer);
 	sim_ctx_destroy(s);
 }
 
@@ -152,7 +160,7 @@ void sim_ctx_end_all(struct sim_machine *m)
 
 	if (mine) {
 		move_to_front(mine);
-		current_ctx = mine->outer;
+		set_current(mine->outer);
 	}
 	while (m->contexts)
 		sim_ctx_destroy(m->contexts);
@@ -181,12 +189,22 @@ static __attribute__((noreturn, cold, noinline)) void no_context(void)
 	abort();
 }
 
-struct ctx *port_ctx(void)
+static __attribute__((noinline)) struct ctx *port_ctx_slow(void)
 {
 	if (unlikely(!current_ctx))
 		no_context();
 	sim_event(current_ctx);
 	return current_ctx->ctx;
+}
+
+struct ctx *port_ctx(void)
+{
+	return likely(quick_ctx) ? quick_ctx : port_ctx_slow();
+}
+
+struct ctx *port_ctx_quick(void)
+{
+	return quick_ctx;
 }
 
 /* A context that ends properly has no locks (sim_thread_leave); a killed one (sim_kill_at) may own some. */
@@ -316,8 +334,10 @@ static void run_victim(struct sim_run_job *j)
 	if (!setjmp(j->s->death)) {
 		j->s->events = 0;
 		j->s->dies_at = m->victim_dies_at;
+		set_current(j->s);
 		j->fn(j->q, j->i, j->arg);
 		j->s->dies_at = 0;
+		set_current(j->s);
 	}
 	m->victim_events = j->s->events;
 }
@@ -327,7 +347,7 @@ static void *run_thread(void *p)
 	struct sim_run_job *j = p;
 	struct sim_machine *m = sim_of(j->q);
 
-	current_ctx = j->s;
+	set_current(j->s);
 	sim_thread_set_cpu(j->i);
 	pthread_barrier_wait(j->ready);
 	sim_sched_start(j->s);
@@ -337,7 +357,7 @@ static void *run_thread(void *p)
 		j->fn(j->q, j->i, j->arg);
 	if (j->s->dead) {
 		sim_sched_remove(j->s);
-		current_ctx = NULL;
+		set_current(NULL);
 		return NULL;
 	}
 	sim_thread_leave();
