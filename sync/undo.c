@@ -9,6 +9,7 @@
  * This file must never be instrumented itself.
  */
 #include "sync_internal.h"
+#include "undo.h"
 
 void ctx_init(struct ctx *c, struct quire *q, u32 id)
 {
@@ -17,19 +18,9 @@ void ctx_init(struct ctx *c, struct quire *q, u32 id)
 	c->life = 1;
 }
 
-static void note_piece(struct ctx *c, const u8 *addr, size_t size)
+void undo_log_full(struct ctx *c)
 {
-	u32 n = c->log_len;
-	struct undo_entry *e = &c->log[n];
-
-	if (unlikely(n == UNDO_CAPACITY))
-		port_panic(c->q, "undo log overflow: a transaction did not commit in time");
-	e->addr = (u64)(uintptr_t)addr;
-	e->size = size;
-	__builtin_memcpy(e->old, addr, size);
-	compiler_barrier();
-	WRITE_ONCE(c->log_len, n + 1);
-	compiler_barrier();
+	port_panic(c->q, "undo log overflow: a transaction did not commit in time");
 }
 
 void undo_note(struct ctx *c, const void *addr, size_t size)
@@ -38,24 +29,10 @@ void undo_note(struct ctx *c, const void *addr, size_t size)
 
 	if (!c->nheld)
 		return;
-	if (likely(size == 8)) {
-		u32 n = c->log_len;
-		struct undo_entry *e = &c->log[n];
-
-		if (unlikely(n == UNDO_CAPACITY))
-			note_piece(c, p, 8);
-		e->addr = (u64)(uintptr_t)addr;
-		e->size = 8;
-		__builtin_memcpy(e->old, addr, 8);
-		compiler_barrier();
-		WRITE_ONCE(c->log_len, n + 1);
-		compiler_barrier();
-		return;
-	}
 	for (; size > UNDO_INLINE; size -= UNDO_INLINE, p += UNDO_INLINE)
-		note_piece(c, p, UNDO_INLINE);
+		undo_note_piece(c, p, UNDO_INLINE);
 	if (size)
-		note_piece(c, p, size);
+		undo_note_piece(c, p, size);
 }
 
 bool txn_should_break(void)

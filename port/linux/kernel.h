@@ -194,6 +194,7 @@ struct kthread {
 	struct trap *trap;        /* innermost trap from guest code */
 	long syscall_nr;          /* of the current trap, -1 when it is not a system call or was dealt with */
 	u64 fast_mask;            /* guest's signal mask when a rewritten call was interrupted */
+	u32 cpu, cpu_uses;        /* port_cpu()'s last answer, and how often it was asked */
 	u32 fast_redo;            /* a rewritten call turns into a trap, because it needs one */
 };
 

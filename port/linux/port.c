@@ -8,6 +8,7 @@
 #include "selftest.h"
 #include "fmt.h"
 #include <port/host.h>
+#include <undo.h>
 
 u64 port_caps(const struct quire *q)
 {
@@ -53,13 +54,19 @@ bool port_break_hint(struct ctx *c)
 	return false;
 }
 
-/* The host's CPU number from the limit of the per-CPU segment (vdso's getcpu does the same). */
+/* The host's CPU number from the limit of the per-CPU segment (vdso's getcpu does the same).  Asked now and then only: it is a
+ * hint, and the instruction takes some 15 ns. */
+#define CPU_USES 64u
 unsigned port_cpu(void)
 {
+	struct kthread *k = kthread();
 	u32 v = 0;
 
+	if (k->cpu_uses++ % CPU_USES)
+		return k->cpu;
 	__asm__("lsl %1, %0" : "=r"(v) : "r"(0x7bu));
-	return (v & 0xfff) % shared_area()->cpu_count;
+	k->cpu = (v & 0xfff) % shared_area()->cpu_count;
+	return k->cpu;
 }
 
 int port_wait(u32 *word, u32 expected, u64 timeout_ns)
@@ -198,24 +205,36 @@ void klog(const char *fmt, ...)
 
 /* ---- the compiler's hooks: stores of the core inside transactions ---- */
 
-static inline void note_store(const void *addr, size_t size)
+static bool is_shared(u64 addr)
 {
-	u64 a = (u64)addr;
-
-	if (a - SHARED_BASE >= TRAP_BASE - SHARED_BASE)
-		return;
-	if (selftest_on(ST_NO_LOG | ST_OWNERS)) {
-		if (selftest_on(ST_NO_LOG))
-			return;
-		if (kthread()->tid != (s32)host_call(__NR_gettid))
-			port_panic(port_ctx()->q, "selftest: a store is noted in the log of another thread");
-	}
-	undo_note(port_ctx(), addr, size);
+	return addr - SHARED_BASE < TRAP_BASE - SHARED_BASE;
 }
 
-#define STORE_HOOK(n)                                \
-	void __asan_store##n##_noabort(const void *); \
-	void __asan_store##n##_noabort(const void *addr) { note_store(addr, n); }
+/* Test builds: true if the store is not to be noted. */
+static bool note_tested(void)
+{
+	if (!selftest_on(ST_NO_LOG | ST_OWNERS))
+		return false;
+	if (selftest_on(ST_OWNERS) && kthread()->tid != (s32)host_call(__NR_gettid))
+		port_panic(port_ctx()->q, "selftest: a store is noted in the log of another thread");
+	return selftest_on(ST_NO_LOG);
+}
+
+static void note_store(const void *addr, size_t size)
+{
+	if (is_shared((u64)addr) && !note_tested())
+		undo_note(port_ctx(), addr, size);
+}
+
+#define STORE_HOOK(n)                                                               \
+	void __asan_store##n##_noabort(const void *);                               \
+	void __asan_store##n##_noabort(const void *addr)                            \
+	{                                                                           \
+		struct ctx *c = kthread()->ctx;                                     \
+                                                                                    \
+		if (c->nheld && is_shared((u64)addr) && !note_tested())             \
+			undo_note_piece(c, addr, n);                                \
+	}
 STORE_HOOK(1)
 STORE_HOOK(2)
 STORE_HOOK(4)
