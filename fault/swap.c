@@ -83,7 +83,7 @@ static bool take_page(struct vm_fault *vmf, struct folio *folio, u64 entry, bool
 {
 	struct quire *q = vmf->q;
 	bool last = swap_count(q, entry) == 1;
-	u64 shadow = read ? swap_slot_of(q, entry)->shadow : 0;
+	u64 shadow = swap_slot_of(q, entry)->shadow; /* also of one that was read ahead: it is used now */
 
 	folio->f.type = FRAME_ANON;
 	folio->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
@@ -95,8 +95,7 @@ static bool take_page(struct vm_fault *vmf, struct folio *folio, u64 entry, bool
 	else
 		folio_get(folio, 1);
 	folio_add_anon_rmap(folio, vmf->vma, vmf->address, 1);
-	if (read)
-		swap_slot_of(q, entry)->shadow = 0;
+	swap_slot_of(q, entry)->shadow = 0;
 	swap_put(q, entry, 1);
 	folio_add_lru(q, folio);
 	workingset_refault_anon(q, folio, shadow);

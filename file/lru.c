@@ -93,6 +93,20 @@ void folio_mark_accessed(struct quire *q, struct folio *folio)
 		q->lru.policy->activate(q, folio);
 }
 
+/* Costs fade: of what they sum up to, only the last quarter of the lists' length counts in full. */
+void lru_note_cost(struct quire *q, unsigned kind, u64 io, u64 rotated)
+{
+	u64 *cost = q->lru.cost, size = 0;
+
+	cost[kind] += io * LRU_IO_COST + rotated;
+	for (unsigned list = LRU_INACTIVE_ANON; list < LRU_UNEVICTABLE; list++)
+		size += q->nr_lru_pages[list];
+	if (cost[LRU_KIND_ANON] + cost[LRU_KIND_FILE] <= size / 4)
+		return;
+	cost[LRU_KIND_ANON] /= 2;
+	cost[LRU_KIND_FILE] /= 2;
+}
+
 /* ---- for policies ---- */
 
 static void move(struct quire *q, struct folio *folio, unsigned list, bool tail)

@@ -73,6 +73,7 @@ bool shmem_swap_out(struct address_space *m, struct folio *folio, u64 entry)
  * has changed. */
 static int install(struct address_space *m, struct folio *folio, u64 index, u64 entry)
 {
+	u64 shadow = swap_slot_of(m->q, entry)->shadow;
 	int err;
 
 	folio_del_lru(m->q, folio);
@@ -80,6 +81,7 @@ static int install(struct address_space *m, struct folio *folio, u64 index, u64 
 	if (err)
 		return err;
 	folio_mark_dirty(folio);
+	workingset_refault_anon(m->q, folio, shadow);
 	forget(m, index, entry);
 	return 0;
 }

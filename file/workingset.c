@@ -3,8 +3,9 @@
  *
  * A clock counts the pages that left the inactive end of the lists (evicted, or made active).  Who leaves memory leaves a
  * shadow: the clock's value then.  When the page comes back, the distance between then and now says how much longer the
- * inactive lists should have been to keep it; if what is active now is larger than that, the page has a better claim than some
- * of it, and is made active at once (Linux: mm/workingset.c).
+ * inactive lists should have been to keep it; if what it competes with is larger than that, the page has a better claim than some
+ * of it, and is made active at once (Linux: mm/workingset.c).  One that was part of the working set when it left should not have
+ * gone at all: that counts as I/O which reclaim caused, and reclaim then takes more of the other kind (lru_note_cost).
  *
  *	evicted, age 100 ... 40 pages leave meanwhile ... back, age 140: distance 40
  *
@@ -92,12 +93,14 @@ void workingset_eviction(struct quire *q, struct folio *folio)
 	b[oldest] = (struct shadow){ tag_of(hash), age };
 }
 
-/* What a page of a file that comes back now competes with (Linux: workingset_test_recent). */
-static u64 workingset_size(const struct quire *q)
+/* What a page that comes back now competes with (Linux: workingset_test_recent): all that is active, and all of the other kind,
+ * since it is reclaim's choice which kind it takes more of. */
+static u64 workingset_size(const struct quire *q, bool file)
 {
-	u64 n = q->nr_lru_pages[LRU_ACTIVE_FILE];
+	const u64 *lru = q->nr_lru_pages;
+	u64 n = lru[LRU_ACTIVE_FILE] + (file ? 0 : lru[LRU_INACTIVE_FILE]);
 
-	return q->total_swap_pages ? n + q->nr_lru_pages[LRU_ACTIVE_ANON] + q->nr_lru_pages[LRU_INACTIVE_ANON] : n;
+	return q->total_swap_pages ? n + lru[LRU_ACTIVE_ANON] + (file ? lru[LRU_INACTIVE_ANON] : 0) : n;
 }
 
 /* Everything that reclaim could take. */
@@ -116,17 +119,16 @@ static void refault(struct quire *q, struct folio *folio, u32 age, bool file)
 	count_vm_events(q, file ? WORKINGSET_REFAULT_FILE : WORKINGSET_REFAULT_ANON, pages);
 	if (distance <= 2 * reclaimable(q))
 		q->lru.refaults_soon += pages;
-	/* Anonymous pages are counted only: activated, they go out again in another order than they came in by, which leaves the
-	 * compressed pool full of holes that nothing closes. */
-	if (!file || distance > workingset_size(q))
+	if (distance > workingset_size(q, file))
 		return;
 	q->lru.nonresident_age += pages;
 	q->lru.policy->activate(q, folio);
-	count_vm_events(q, WORKINGSET_ACTIVATE_FILE, pages);
+	count_vm_events(q, file ? WORKINGSET_ACTIVATE_FILE : WORKINGSET_ACTIVATE_ANON, pages);
 	if (!(age & WORKINGSET_BIT))
 		return;
 	folio->f.flags |= FF_WORKINGSET;
-	count_vm_events(q, WORKINGSET_RESTORE_FILE, pages);
+	lru_note_cost(q, file ? LRU_KIND_FILE : LRU_KIND_ANON, pages, 0);
+	count_vm_events(q, file ? WORKINGSET_RESTORE_FILE : WORKINGSET_RESTORE_ANON, pages);
 }
 
 void workingset_refault(struct quire *q, struct folio *folio)

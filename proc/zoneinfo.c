@@ -21,7 +21,7 @@ struct shown_zone {
 struct snapshot {
 	u64 lru[NR_LRU_LISTS];
 	u64 slab_reclaimable, slab_unreclaimable, anon, mapped, file, shmem, dirty, writeback, pagetables, swapcached, zspages;
-	u64 refault_anon, refault_file, activate_anon, activate_file;
+	u64 refault_anon, refault_file, activate_anon, activate_file, restore_anon, restore_file;
 };
 
 static void take_snapshot(struct quire *q, struct snapshot *s)
@@ -43,6 +43,8 @@ static void take_snapshot(struct quire *q, struct snapshot *s)
 	s->refault_file = q->vm_events[WORKINGSET_REFAULT_FILE];
 	s->activate_anon = q->vm_events[WORKINGSET_ACTIVATE_ANON];
 	s->activate_file = q->vm_events[WORKINGSET_ACTIVATE_FILE];
+	s->restore_anon = q->vm_events[WORKINGSET_RESTORE_ANON];
+	s->restore_file = q->vm_events[WORKINGSET_RESTORE_FILE];
 	spin_unlock(&q->lock);
 }
 
@@ -59,9 +61,6 @@ static void zero_items(struct fmt_buf *out, const char *const *names, size_t n)
 
 static void node_lru_stats(struct fmt_buf *out, const struct snapshot *s)
 {
-	static const char *const workingset[] = {"workingset_restore_anon", "workingset_restore_file",
-						 "workingset_nodereclaim"};
-
 	item(out, "nr_inactive_anon", s->lru[LRU_INACTIVE_ANON]);
 	item(out, "nr_active_anon", s->lru[LRU_ACTIVE_ANON]);
 	item(out, "nr_inactive_file", s->lru[LRU_INACTIVE_FILE]);
@@ -76,7 +75,9 @@ static void node_lru_stats(struct fmt_buf *out, const struct snapshot *s)
 	item(out, "workingset_refault_file", s->refault_file);
 	item(out, "workingset_activate_anon", s->activate_anon);
 	item(out, "workingset_activate_file", s->activate_file);
-	zero_items(out, workingset, ARRAY_SIZE(workingset));
+	item(out, "workingset_restore_anon", s->restore_anon);
+	item(out, "workingset_restore_file", s->restore_file);
+	item(out, "workingset_nodereclaim", 0);
 }
 
 static void node_stats(struct fmt_buf *out, const struct snapshot *s)

@@ -236,6 +236,95 @@ static void test_refault_activates(void **state)
 	rig_free(&r);
 }
 
+/* The same for anonymous memory: what went to swap and is wanted at once becomes active. */
+static void anon_refaults(struct rig *r)
+{
+	u64 a = map_anon(r->mm, 0, 600 * PAGE_SIZE, RW), c = map_anon(r->mm, 0, 64 * PAGE_SIZE, RW);
+
+	assert_int_equal(swapon_compressed(r->q, "/dev/zram0", 4096, SWAP_PRIO_DEFAULT), 0);
+	for (u64 i = 0; i < 600; i++)
+		store8(r, a + i * PAGE_SIZE, i);
+	for (u64 i = 0; i < 64; i++)
+		store8(r, c + i * PAGE_SIZE, i);
+	/* Someone is active: what comes back is compared with that. */
+	for (int i = 0; i < 8 && r->q->nr_lru_pages[LRU_ACTIVE_ANON] < 300; i++)
+		try_to_free_pages(r->q, GFP_KERNEL, 0);
+	for (u64 i = 0; i < 600; i++)
+		load8(r, a + i * PAGE_SIZE);
+	assert_int_equal(do_madvise(r->mm, c, 64 * PAGE_SIZE, MADV_PAGEOUT), 0);
+	assert_true(r->mm->rss[MM_SWAPENTS] >= 64);
+	for (u64 i = 0; i < 64; i++)
+		assert_int_equal(load8(r, c + i * PAGE_SIZE), i);
+	assert_true(event(r->q, WORKINGSET_REFAULT_ANON) >= 64);
+	assert_true(event(r->q, WORKINGSET_ACTIVATE_ANON) >= 64);
+	rig_drop_mm(r);
+	assert_int_equal(swapoff(r->q, "/dev/zram0"), 0);
+}
+
+static void test_anon_refault_activates(void **state)
+{
+	static const char *const policies[] = { "second-chance", "generations" }; /* the clock knows no active pages */
+
+	for (unsigned i = 0; i < ARRAY_SIZE(policies); i++) {
+		struct sim_config cfg = { .memory = 16 * MIB, .policy = reclaim_policy_by_name(policies[i]) };
+		struct rig r = rig_new(&cfg);
+
+		anon_refaults(&r);
+		assert_true(lists_ok(r.q));
+		rig_free(&r);
+	}
+}
+
+/* What share of what reclaim took was anonymous, after one kind had turned out to cost something. */
+static u64 anon_share_of_cost(u64 anon_cost, u64 file_cost)
+{
+	struct sim_config cfg = { .memory = 16 * MIB };
+	struct rig r = rig_new(&cfg);
+	struct file *t;
+	u64 f = numbered_file(&r, "/shared", 1200, &t), a = map_anon(r.mm, 0, 1200 * PAGE_SIZE, RW), anon = 0, all = 0;
+
+	assert_int_equal(swapon_compressed(r.q, "/dev/zram0", 4096, SWAP_PRIO_DEFAULT), 0);
+	assert_int_equal(set_swappiness(r.q, 100), 0);
+	for (u64 i = 0; i < 1200; i++) {
+		load8(&r, f + i * PAGE_SIZE);
+		store8(&r, a + i * PAGE_SIZE, i);
+	}
+	for (int i = 0; i < 12; i++) {
+		r.q->lru.cost[LRU_KIND_ANON] = anon_cost;
+		r.q->lru.cost[LRU_KIND_FILE] = file_cost;
+		try_to_free_pages(r.q, GFP_KERNEL, 0);
+	}
+	anon = event(r.q, PGSTEAL_ANON);
+	all = anon + event(r.q, PGSTEAL_FILE);
+	assert_true(all > 200);
+	file_end(&r, f, t);
+	rig_drop_mm(&r);
+	assert_int_equal(swapoff(r.q, "/dev/zram0"), 0);
+	rig_free(&r);
+	return anon * 100 / all;
+}
+
+/* A restored refault costs, old costs fade, and reclaim leans to the kind that costs less. */
+static void test_cost(void **state)
+{
+	struct quire *q = sim_machine_new(NULL);
+	u64 dear = anon_share_of_cost(500, 0), even = anon_share_of_cost(0, 0), cheap = anon_share_of_cost(0, 500);
+
+	print_message("anonymous share by cost: %lu, %lu, %lu %%\n", (unsigned long)dear, (unsigned long)even, (unsigned long)cheap);
+	assert_true(dear + 5 < even && even + 5 < cheap);
+	q->nr_lru_pages[LRU_ACTIVE_FILE] += 4096;
+	lru_note_cost(q, LRU_KIND_ANON, 10, 3);
+	assert_int_equal(q->lru.cost[LRU_KIND_ANON], 323);
+	lru_note_cost(q, LRU_KIND_FILE, 0, 701);
+	assert_int_equal(q->lru.cost[LRU_KIND_ANON], 323);
+	assert_int_equal(q->lru.cost[LRU_KIND_FILE], 701);
+	lru_note_cost(q, LRU_KIND_FILE, 0, 1);
+	assert_int_equal(q->lru.cost[LRU_KIND_ANON], 161);
+	assert_int_equal(q->lru.cost[LRU_KIND_FILE], 351);
+	q->nr_lru_pages[LRU_ACTIVE_FILE] -= 4096;
+	sim_machine_free(q);
+}
+
 /* ---- what was given up goes, what is locked stays ---- */
 
 static void lazyfree(struct rig *r)
@@ -428,6 +517,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names), cmocka_unit_test(test_hot_set), cmocka_unit_test(test_model),
 		cmocka_unit_test(test_refaults), cmocka_unit_test(test_refault_activates),
+		cmocka_unit_test(test_anon_refault_activates), cmocka_unit_test(test_cost),
 		cmocka_unit_test(test_lazyfree_without_swap), cmocka_unit_test(test_locked_pages),
 		cmocka_unit_test(test_swappiness), cmocka_unit_test(test_thrashing_ends),
 		cmocka_unit_test(test_work_is_not_thrashing),

@@ -99,6 +99,7 @@ static u64 write_begin(struct swapout *b, struct folio *folio)
 static void written(struct swapout *b, struct folio *folio)
 {
 	folio->f.flags &= (u16)~FF_SWAPOUT;
+	lru_note_cost(b->q, LRU_KIND_ANON, 1, 0);
 	leave_memory(b, folio);
 }
 

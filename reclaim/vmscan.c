@@ -13,8 +13,8 @@
  * Rounds grow from 1/4096 of the lists to all of them (priority 12 to 0) until enough came back.  A round that found
  * everything in others' hands waits a moment, so that a descheduled lock holder does not look like a lack of memory.
  * Files and anonymous memory take part by their sizes, anonymous pages weighing less because they cost more to bring
- * back (vm.swappiness); they go as swapout.c says, if there is swap.  Shared memory stays.  Pages given up with MADV_FREE are
- * among those of files, as on Linux: they need no swap.
+ * back (vm.swappiness), and either kind less the more it has cost lately (lru_note_cost); anonymous pages go as swapout.c says,
+ * if there is swap.  Pages given up with MADV_FREE are among those of files, as on Linux: they need no swap.
  *
  * What is in a VM_LOCKED area is put aside on the unevictable list; what is there is looked at again when little else is left,
  * since nobody tells us when the last such area goes (unmapped, unlocked, its process ended).
@@ -56,6 +56,9 @@ struct folio *reclaim_next(struct scan_control *sc)
 void reclaim_keep(struct scan_control *sc, struct folio *folio, enum keep_reason why)
 {
 	sc->busy += why == KEEP_BUSY;
+	/* What only waits to be written has not been looked at for nothing. */
+	if (why != KEEP_DIRTY)
+		lru_note_cost(sc->q, folio_kind(folio), 0, folio_nr_pages(folio));
 	if (!(folio->f.flags & FF_LRU) || (folio->f.flags & FF_UNEVICTABLE))
 		return;
 	if (why == KEEP_LOCKED)
@@ -246,6 +249,16 @@ static u64 folios_of(const struct quire *q, unsigned kind)
 	return n;
 }
 
+/* Between 1.5 and 3 (times 64): the more, the less of the cost so far was this kind's (Linux: get_scan_count).  Never nothing,
+ * or what has become cheap would not be found out. */
+#define COST_ONE 64u
+static u64 cheapness(const struct quire *q, unsigned kind)
+{
+	u64 total = q->lru.cost[LRU_KIND_ANON] + q->lru.cost[LRU_KIND_FILE];
+
+	return (3 * total + 1) * COST_ONE / (total + q->lru.cost[kind] + 1);
+}
+
 static struct scan_share scan_shares(struct quire *q)
 {
 	struct scan_share s = { 0 };
@@ -253,10 +266,11 @@ static struct scan_share scan_shares(struct quire *q)
 
 	spin_lock(&q->lock);
 	s.file = folios_of(q, LRU_KIND_FILE);
-	s.file_weight = s.file * (200 - q->reclaim.swappiness);
+	s.file_weight = s.file * (200 - q->reclaim.swappiness) * cheapness(q, LRU_KIND_FILE);
 	if (swap) {
 		s.anon = folios_of(q, LRU_KIND_ANON);
-		s.anon_weight = (q->nr_lru_pages[LRU_INACTIVE_ANON] + q->nr_lru_pages[LRU_ACTIVE_ANON]) * q->reclaim.swappiness;
+		s.anon_weight = (q->nr_lru_pages[LRU_INACTIVE_ANON] + q->nr_lru_pages[LRU_ACTIVE_ANON]) * q->reclaim.swappiness *
+				cheapness(q, LRU_KIND_ANON);
 	}
 	spin_unlock(&q->lock);
 	return s;

@@ -40,6 +40,10 @@ struct lruvec {
 	struct shadow *shadows;    /* boot pointer; a hash table of nr_shadows entries, or NULL */
 	u64 nr_shadows;            /* boot; a power of two */
 	u64 nonresident_age;       /* pages that left the inactive end ever: evicted, or made active */
+	/* file/lru.c */
+	u64 cost[LRU_NR_KINDS];    /* what reclaiming each kind has cost lately: lru_note_cost() */
+
+	/* file/workingset.c, too */
 	u64 refaults_soon;         /* pages that came back although they had been out for no longer than memory can hold */
 
 	/* For policies: what a policy keeps for the machine. */
@@ -89,6 +93,12 @@ struct reclaim_info {
 	struct mutex compact_mutex; /* compaction.c: one at a time; tried only */
 	u64 compact_hand;      /* range of frames that was looked at last */
 };
+
+/* ---- file/lru.c ---- */
+/* Reclaiming pages of this kind has cost something: `io` pages were written, or read again that should have stayed, and `rotated`
+ * were looked at for nothing.  Reclaim leans away from what costs more.  Under q->lock. */
+#define LRU_IO_COST 32u
+void lru_note_cost(struct quire *q, unsigned kind, u64 io, u64 rotated);
 
 /* ---- file/lru.c: for policies ---- */
 static inline unsigned folio_kind(const struct folio *folio)
