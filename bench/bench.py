@@ -17,9 +17,12 @@ import sys
 import tempfile
 import time
 
+import swap_bench
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build")
 QUIRE = os.environ.get("QUIRE", os.path.join(BUILD, "quire"))
+SWAP_GUEST = os.path.join(os.path.dirname(QUIRE), "bench", "swap_guest")
 GUEST = os.path.join(os.path.dirname(QUIRE), "bench", "guest_bench")
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 
@@ -194,6 +197,9 @@ def main():
     failed = core_benches(words)
     print(f"\n---- hosted: {'what':30} {'native':>12} {'quire':>12} {'unit':8} {'ratio':>7}")
     failed += guest_figures(words) + programs(words) + boot(words)
+    print(f"\n---- swap: {'what':32} {'peer':>12} {'quire':>12} {'unit':8} {'ratio':>7}")
+    failed += swap_bench.out_and_in(QUIRE, SWAP_GUEST, line, ROUNDS, lambda *texts: wanted(words, *texts))
+    failed += swap_bench.shortage(QUIRE, line, ROUNDS, lambda *texts: wanted(words, *texts))
     if failed:
         print(f"{failed} could not be measured", file=sys.stderr)
     return 1 if failed else 0
