@@ -25,6 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -45,6 +46,7 @@ struct sup {
 	const struct run_options *o;
 	const struct kernel_exports *k;
 	int ram_fd, epoll, bell, sigfd, watchdog, log_fd;
+	struct rlimit files; /* the user's limit of descriptors, for the guests */
 	pid_t first;
 	int first_status;
 	bool first_ended;
@@ -194,11 +196,25 @@ static void watch_pidfd(void *arg, u64 serial, int fd)
 	epoll_watch(s, fd, DEAD_TAG + i);
 }
 
+/* The machine cannot go on, and errno says why. */
+static void give_up(const char *what)
+{
+	struct machine_shared *m = machine();
+
+	snprintf(m->panic_text, sizeof(m->panic_text), "%s: %s%s", what, strerror(errno),
+		 errno == EMFILE ? " (one descriptor for each process; see ulimit -Hn)" : "");
+	m->panicked = 1;
+}
+
 /* A pidfd is only trusted when the process still lived after it was opened: then the number cannot have been reused. */
 static void watch_process(struct sup *s, u64 serial, s32 pid)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
+	if (fd < 0 && errno != ESRCH) {
+		give_up("a process cannot be watched");
+		return;
+	}
 	if (fd < 0 || !s->k->process_lives(serial)) {
 		if (fd >= 0)
 			close(fd);
@@ -415,11 +431,24 @@ void guest_become(const struct kernel_exports *k, struct guest_boot *b, char *co
 	k->guest_start(b);
 }
 
+/* One descriptor for each process that lives: as many as we may have. */
+static void raise_files(struct sup *s)
+{
+	struct rlimit all;
+
+	if (getrlimit(RLIMIT_NOFILE, &s->files))
+		return;
+	all = s->files;
+	all.rlim_cur = all.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &all);
+}
+
 /* Other descriptors of ours are close-on-exec. */
 static void child_main(struct sup *s, const char *path)
 {
 	struct guest_boot b = { .ram_fd = s->ram_fd, .path = path, .error_fd = -1 };
 
+	setrlimit(RLIMIT_NOFILE, &s->files);
 	control_forget(s->control);
 	close(s->sigfd);
 	close(s->epoll);
@@ -547,6 +576,7 @@ static int run_machine(const struct run_options *o, struct control *control)
 	pthread_t bell, kswapd;
 	int code;
 
+	raise_files(&s);
 	if (open_log(&s) || boot_machine(&s))
 		return FAILED;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
