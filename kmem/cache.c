@@ -294,3 +294,78 @@ u64 kmem_reap(struct quire *q)
 	mutex_unlock(&q->kmem.reap_mutex);
 	return purged + (before > after ? before - after : 0);
 }
+
+/* ---- the same in small pieces, for shrinkers ---- */
+
+static u64 objects_of_slab(const struct kmem_cache *c)
+{
+	return (PAGE_SIZE << c->order) / c->size;
+}
+
+u64 kmem_reapable(struct quire *q, bool slots)
+{
+	u64 n = 0;
+
+	spin_lock(&q->lock);
+	for (struct kmem_cache *c = q->kmem.caches; c; c = c->next)
+		n += magazine_count_locked(q, c, false) + c->empty.count * objects_of_slab(c) + slots;
+	spin_unlock(&q->lock);
+	return n;
+}
+
+static u64 slab_pages(const struct quire *q)
+{
+	return q->kmem.nr_slab_pages[0] + q->kmem.nr_slab_pages[1];
+}
+
+/* One magazine, or one slab.  Objects. */
+static u64 reap_one(struct quire *q, struct kmem_cache *c, u64 *pages)
+{
+	u64 n, before;
+
+	spin_lock(&q->lock);
+	before = slab_pages(q);
+	n = magazine_shrink_locked(q, c);
+	if (!n && c->empty.count) {
+		n = objects_of_slab(c);
+		slab_free_empty_locked(q, c, c->empty.count - 1);
+	}
+	*pages += before - MIN(before, slab_pages(q));
+	spin_unlock(&q->lock);
+	return n;
+}
+
+/* Every cache in turn, so that none has to give everything because it is the newest. */
+static u64 reap_round(struct quire *q, u64 n, u64 *pages)
+{
+	struct kmem_cache *c;
+	u64 done = 0;
+
+	spin_lock(&q->lock);
+	c = q->kmem.caches;
+	spin_unlock(&q->lock);
+	while (c && done < n) {
+		done += reap_one(q, c, pages);
+		spin_lock(&q->lock);
+		c = c->next;
+		spin_unlock(&q->lock);
+	}
+	return done;
+}
+
+u64 kmem_reap_some(struct quire *q, u64 n, bool slots, u64 *pages)
+{
+	u64 done = 0, round;
+
+	if (slots) {
+		round = kmem_reap(q);
+		*pages += round;
+		return round;
+	}
+	if (!mutex_trylock(&q->kmem.reap_mutex))
+		return 0;
+	while (done < n && (round = reap_round(q, n - done, pages)))
+		done += round;
+	mutex_unlock(&q->kmem.reap_mutex);
+	return done;
+}

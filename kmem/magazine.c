@@ -339,6 +339,16 @@ static void drain_depot(struct quire *q, struct kmem_cache *c)
 	} while (m);
 }
 
+u64 magazine_shrink_locked(struct quire *q, struct kmem_cache *c)
+{
+	struct magazine *m = depot_get(c);
+	u64 n = m ? m->n : 0;
+
+	lockdep_assert_held(&q->lock);
+	drain_magazine(q, c, m);
+	return n;
+}
+
 /* One transaction a magazine.  An own slot of another context cannot be touched while that context may run. */
 void magazine_drain(struct quire *q, struct kmem_cache *c, bool all)
 {

@@ -102,6 +102,8 @@ u64 slab_free_empty_locked(struct quire *q, struct kmem_cache *c, u64 keep);
 /* Empties depots and the slots that nobody may be using; with all, every slot. */
 void magazine_drain(struct quire *q, struct kmem_cache *c, bool all);
 u64 magazine_count_locked(struct quire *q, struct kmem_cache *c, bool slots);
+/* Under q->lock: empties one magazine of the depot.  Objects that were in it. */
+u64 magazine_shrink_locked(struct quire *q, struct kmem_cache *c);
 
 /* ---- cache.c ---- */
 struct kmem_cache *cache_setup(struct quire *q, struct kmem_cache *c, const char *name, size_t size, size_t align,

@@ -20,6 +20,13 @@ bool memory_shortage_relieved(struct quire *q);
 void reclaim_init(struct quire *q);
 int set_swappiness(struct quire *q, s64 value); /* vm.swappiness; 0 or -EINVAL */
 
+/* ---- reclaim/shrinker.c: under no lock ---- */
+void shrinker_register(struct quire *q, struct shrinker *s); /* for the life of the machine */
+/* Asks all shrinkers for their share at this priority.  Objects freed; *pages grows by the frames that became free. */
+u64 shrink_slab(struct quire *q, gfp_t gfp, int priority, u64 *pages);
+/* vm.drop_caches, 2: everything that shrinkers will give.  Frames freed. */
+u64 drop_slab(struct quire *q);
+
 /* ---- reclaim/policies.c ---- */
 extern const struct reclaim_policy policy_second_chance;
 const struct reclaim_policy *reclaim_policy_by_name(const char *name); /* NULL: none */

@@ -16,6 +16,8 @@
  * back (vm.swappiness), and either kind less the more it has cost lately (lru_note_cost); anonymous pages go as swapout.c says,
  * if there is swap.  Pages given up with MADV_FREE are among those of files, as on Linux: they need no swap.
  *
+ * After each round the caches of objects give their share (shrinker.c).
+ *
  * What is in a VM_LOCKED area is put aside on the unevictable list; what is there is looked at again when little else is left,
  * since nobody tells us when the last such area goes (unmapped, unlocked, its process ended).
  *
@@ -36,6 +38,7 @@
 void reclaim_init(struct quire *q)
 {
 	q->reclaim.swappiness = SWAPPINESS_DEFAULT;
+	shrinker_init(q);
 }
 
 int set_swappiness(struct quire *q, s64 value)
@@ -354,7 +357,14 @@ static void throttle(const struct scan_control *sc)
 void shrink_lists(struct scan_control *sc)
 {
 	for (sc->priority = DEF_PRIORITY; sc->priority >= 0 && !enough(sc); sc->priority--) {
-		if (!shrink_round(sc))
+		bool any = shrink_round(sc);
+
+		/* Nothing on the lists: then shrinkers have to give all they can. */
+		if (!any)
+			sc->priority = 0;
+		if (!enough(sc))
+			shrink_slab(sc->q, sc->gfp, sc->priority, &sc->reclaimed);
+		if (!any)
 			return;
 		throttle(sc);
 	}
@@ -412,8 +422,6 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 	before = pages_stolen(q);
 	spin_unlock(&q->lock);
 	shrink_lists(&sc);
-	if (!enough(&sc))
-		sc.reclaimed += kmem_reap(q);
 	if (!sc.reclaimed)
 		sc.reclaimed = stolen_since(q, before);
 	if (order)

@@ -35,6 +35,9 @@ u64 reclaim_folio(struct quire *q, struct folio *folio);
 /* Rounds of growing priority until sc->to_reclaim frames are free, or nothing is left.  Under no lock. */
 void shrink_lists(struct scan_control *sc);
 
+/* ---- reclaim/shrinker.c ---- */
+void shrinker_init(struct quire *q); /* at boot */
+
 /* ---- reclaim/swapout.c: under no lock ---- */
 /* Looks at up to sc->budget anonymous folios (sc->anon is set). */
 void shrink_anon(struct scan_control *sc);

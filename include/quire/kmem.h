@@ -22,6 +22,11 @@ int kmem_init(struct quire *q);
 /* Gives cached free objects of every cache back to their slabs and free slabs to the page allocator; for reclaim.
  * Under no lock.  Returns frames freed. */
 u64 kmem_reap(struct quire *q);
+/* The same by and by: free objects that are easily had, those in magazines and in slabs without objects; with `slots`, each cache's
+ * magazines in the CPUs' slots count as one more, for what is in them only their owners know. */
+u64 kmem_reapable(struct quire *q, bool slots);
+/* Gives about n of them back (with `slots`: all).  Objects that went, at least 1 if anything did; *pages grows by frames freed. */
+u64 kmem_reap_some(struct quire *q, u64 n, bool slots, u64 *pages);
 
 /* ---- kmem/cache.c ---- */
 #define SLAB_RED_ZONE 0x400u

@@ -14,6 +14,7 @@
 #ifndef QUIRE_LRU_H
 #define QUIRE_LRU_H
 #include <quire/phys.h>
+#include <quire/shrinker.h>
 #include <sync.h>
 
 struct quire;
@@ -82,6 +83,9 @@ struct reclaim_policy {
 	void (*young)(struct quire *q, struct folio *folio);
 };
 
+/* reclaim/shrinker.c: the machine's own. */
+enum { SHRINKER_KMEM, SHRINKER_VMAP, NR_OWN_SHRINKERS };
+
 /* What reclaim/ keeps in struct quire.  q->lock. */
 struct reclaim_info {
 	u32 swappiness;        /* vm.swappiness, 0..200: weight of anonymous pages; 200 - it of file pages */
@@ -92,6 +96,8 @@ struct reclaim_info {
 	u64 thrash_kills;      /* how often it was */
 	struct mutex compact_mutex; /* compaction.c: one at a time; tried only */
 	u64 compact_hand;      /* range of frames that was looked at last */
+	struct shrinker *shrinkers; /* all of them, newest first */
+	struct shrinker own_shrinkers[NR_OWN_SHRINKERS];
 };
 
 /* ---- file/lru.c ---- */

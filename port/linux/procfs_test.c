@@ -112,6 +112,8 @@ size_t proc_pagemap(struct mm_struct *m, u64 addr, u64 *entries, size_t n)
 }
 u64 proc_kpagecount(struct quire *m, pfn_t pfn) { return pfn + 1; }
 u64 proc_kpageflags(struct quire *m, pfn_t pfn) { return pfn + 2; }
+static unsigned slabs_dropped;
+u64 drop_slab(struct quire *m) { slabs_dropped++; return 0; }
 int set_swappiness(struct quire *m, s64 value) { swappiness = value; return value > 200 ? -EINVAL : 0; }
 void compact_memory(struct quire *m) { compactions++; }
 void set_min_free_kbytes(struct quire *m, u64 kb) { q.phys.min_free_kbytes = kb; }
@@ -474,6 +476,7 @@ static void test_stores(void **state)
 	q.files[5] = &b;
 	assert_int_equal(store("/proc/sys/vm/drop_caches", "3\n"), 2);
 	assert_int_equal(invalidated, 1); /* the token file only */
+	assert_int_equal(slabs_dropped, 1);
 	q.files[5] = NULL;
 }
 

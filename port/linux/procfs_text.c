@@ -478,11 +478,13 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 	case PROCFS_OOM_DUMP_TASKS:
 		return store_setting(q, &q->oom.dump_tasks, v, INT_MAX);
 	case PROCFS_DROP_CACHES:
-		/* 1 = page cache, 2 = slab objects (none of ours are mere caches), 3 = both. */
+		/* 1 = page cache, 2 = what shrinkers will give, 3 = both. */
 		if (v < 1 || v > 3)
 			return -EINVAL;
 		if (v & 1)
 			drop_page_cache(q);
+		if (v & 2)
+			drop_slab(q);
 		count_drop(q, v);
 		return 0;
 	default:
