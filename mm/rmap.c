@@ -84,7 +84,8 @@ struct walk {
 	void *arg;
 	u32 flags;
 	u32 left;  /* mappings not seen yet; 0 = done early */
-	u32 locks; /* taken since the last commit */
+	u32 locks; /* taken since the last commit, and kept until the next */
+	bool used; /* something was found, or changed, in the mm at hand */
 	bool stopped, busy;
 };
 
@@ -93,6 +94,17 @@ static bool entry_is_wanted(pte_t p, pfn_t pfn, u32 flags)
 	if (flags & RMAP_MIGRATION)
 		return pte_is_migration(p) && pte_migration_pfn(p) == pfn;
 	return pte_present(p) && !pte_special(p) && pte_pfn(p) == pfn;
+}
+
+/* The block at addr becomes pages, if it is this folio's (and not that of a copy). */
+static void split_for_visitor(struct walk *w, struct mm_struct *mm, u64 addr, pfn_t pfn)
+{
+	pte_t *slot = addr & (PMD_SIZE - 1) ? NULL : pgtable_block(w->q, mm->pgd, addr);
+
+	if (!slot || pte_pfn(pte_read(slot)) != pfn)
+		return;
+	w->used = true;
+	mm_split_block(mm, addr);
 }
 
 /* Visits the entries of one VMA.  Under its mm's lock. */
@@ -107,14 +119,15 @@ static void walk_vma(struct walk *w, struct vm_area_struct *vma)
 		pte_t *slot;
 
 		/* Visitors know pages only. */
-		if (i == 0 && nr == PT_ENTRIES && !(addr & (PMD_SIZE - 1)))
-			mm_split_block(mm, addr);
+		if (i == 0 && nr == PT_ENTRIES)
+			split_for_visitor(w, mm, addr, pfn);
 		slot = addr == ~0ull ? NULL : pte_lookup(mm, addr);
 		pte_t p = slot ? pte_read(slot) : __pte(0);
 
 		if (!entry_is_wanted(p, pfn + i, w->flags))
 			continue;
 		w->left--;
+		w->used = true;
 		if (!w->visit(w->folio, vma, addr, slot, w->arg))
 			w->stopped = true;
 	}
@@ -134,11 +147,25 @@ static bool walk_lock(struct walk *w, struct mm_struct *mm, bool *locked)
 			return false;
 		}
 		w->locks++;
+		w->used = false;
 	} else {
 		spin_lock(&mm->lock);
+		w->used = true; /* by the earlier walk, perhaps */
 	}
 	*locked = true;
 	return true;
+}
+
+/* The lock of an mm where nothing was found is free at once: most folios of a large family are mapped by few of its members.  We
+ * have q->lock, so the folio cannot come to be mapped there behind our back. */
+static void walk_unlock(struct walk *w, struct mm_struct *mm)
+{
+	if (w->used) {
+		spin_unlock(&mm->lock);
+		return;
+	}
+	w->locks--;
+	spin_unlock_unused(&mm->lock);
 }
 
 /* Between two mms: commits so that their locks are free again.  Returns whether q->lock was dropped. */
@@ -177,7 +204,7 @@ static void walk_anon(struct walk *w)
 		if (walk_lock(w, mm, &locked)) {
 			walk_anon_mm(w, mm);
 			if (locked)
-				spin_unlock(&mm->lock);
+				walk_unlock(w, mm);
 		}
 		if (!walk_cycle(w)) {
 			mm = mm->family_next;
@@ -203,7 +230,7 @@ static void walk_file(struct walk *w)
 		if (walk_lock(w, vma->vm_mm, &locked)) {
 			walk_vma(w, vma);
 			if (locked)
-				spin_unlock(&vma->vm_mm->lock);
+				walk_unlock(w, vma->vm_mm);
 		}
 		if (!walk_cycle(w)) {
 			vma = vma->i_mmap_next;

@@ -40,6 +40,8 @@ struct migration {
 /* One pass over the entries of a folio. */
 struct pass {
 	struct migration *m;
+	struct mm_struct *new_mms[MIGRATE_MMS]; /* hiding: the folio's that are not the batch's yet */
+	u32 nnew;
 	struct folio *to;      /* restoring: where the entries shall lead */
 	struct mm_struct *mm;  /* hiding: range not flushed yet */
 	u64 start, end;
@@ -53,20 +55,35 @@ static void pass_flush(struct pass *p)
 	p->mm = NULL;
 }
 
-/* Is mm one of those that will be synchronised?  Adds it if there is room. */
-static bool batch_has_mm(struct migration *m, struct mm_struct *mm)
+static bool among(struct mm_struct *const *mms, u32 n, const struct mm_struct *mm)
 {
-	u32 i;
-
-	for (i = 0; i < m->nmms; i++)
-		if (m->mms[i] == mm)
+	while (n--)
+		if (mms[n] == mm)
 			return true;
+	return false;
+}
+
+/* Will mm be synchronised, if the folio is hidden?  False: there is no room for it. */
+static bool pass_has_mm(struct pass *p, struct mm_struct *mm)
+{
+	struct migration *m = p->m;
+
+	if (among(m->mms, m->nmms, mm) || among(p->new_mms, p->nnew, mm))
+		return true;
 	/* Without users it is being torn down and will let go of the folio by itself. */
-	if (m->nmms == MIGRATE_MMS || !mm->users)
+	if (m->nmms + p->nnew == MIGRATE_MMS || !mm->users)
 		return false;
-	mmget(mm);
-	m->mms[m->nmms++] = mm;
+	p->new_mms[p->nnew++] = mm;
 	return true;
+}
+
+/* Only now: what a folio that stays is mapped by must not take the room of others. */
+static void batch_add_mms(struct migration *m, const struct pass *p)
+{
+	for (u32 i = 0; i < p->nnew; i++) {
+		mmget(p->new_mms[i]);
+		m->mms[m->nmms++] = p->new_mms[i];
+	}
 }
 
 static bool hide_entry(struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot, void *arg)
@@ -74,7 +91,7 @@ static bool hide_entry(struct folio *folio, struct vm_area_struct *vma, u64 addr
 	struct mm_struct *mm = vma->vm_mm;
 	struct pass *p = arg;
 
-	if (port_range_pinned(mm, addr, addr + PAGE_SIZE) || !batch_has_mm(p->m, mm)) {
+	if (port_range_pinned(mm, addr, addr + PAGE_SIZE) || !pass_has_mm(p, mm)) {
 		p->refused = true;
 		return false;
 	}
@@ -149,8 +166,10 @@ static bool hide_folio(struct migration *m, struct folio *from, struct folio *to
 
 	r = rmap_walk(m->q, from, hide_entry, &p, 0);
 	pass_flush(&p);
-	if (r == RMAP_DONE && !p.refused)
+	if (r == RMAP_DONE && !p.refused) {
+		batch_add_mms(m, &p);
 		return true;
+	}
 	/* All locks are still ours, so this reaches every entry that was changed. */
 	rmap_walk(m->q, from, show_entry, &p, RMAP_MIGRATION | RMAP_KEPT);
 	return false;

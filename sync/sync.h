@@ -164,7 +164,10 @@ void spin_lock_init(struct spinlock *l, enum lock_rank rank);
 void spin_lock(struct spinlock *l);
 bool spin_trylock(struct spinlock *l);
 void spin_unlock(struct spinlock *l);
-/* The same for hot paths that have asked port_ctx() already: c must be the caller's own context. */
+/* For who has only looked: l was taken for the first time in this transaction, and nothing that it protects was changed since.  Then it
+ * is free at once, not at commit, if it is the newest lock. */
+void spin_unlock_unused(struct spinlock *l);
+/* Trylock and unlock for hot paths that have asked port_ctx() already: c must be the caller's own context. */
 bool ctx_spin_trylock(struct ctx *c, struct spinlock *l);
 void ctx_spin_unlock(struct ctx *c, struct spinlock *l);
 /* After a failed trylock by somebody who will try again for ever: if the owner is dead, nobody else might ever free it. */
