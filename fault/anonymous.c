@@ -53,7 +53,8 @@ static bool policy_allows(const struct vm_fault *vmf, unsigned order)
 {
 	if (order > vmf->q->cfg.folio_max_order || (vmf->vma->vm_flags & VM_NOHUGEPAGE))
 		return false;
-	if (order >= PMD_ORDER && !wants_huge(vmf->vma, vmf->address))
+	/* Who had to wait for memory once takes what is small: 2 MiB and no page for the tables would take turns. */
+	if (order >= PMD_ORDER && (vmf->tries || !wants_huge(vmf->vma, vmf->address)))
 		return false;
 	return memory_allows(vmf->q, order);
 }

@@ -223,6 +223,46 @@ static void test_fork(void **state)
 	rig_free(&r);
 }
 
+/* ---- memory for one allocation at a time ---- */
+
+static u64 rounds_of_reclaim;
+
+/* One allocation works, all that follow fail until the next round. */
+static u64 free_a_little(struct quire *q, gfp_t gfp, unsigned order)
+{
+	(void)gfp;
+	(void)order;
+	rounds_of_reclaim++;
+	sim_fail_from(q, BIT(FAIL_PAGE), 2);
+	return 1;
+}
+
+/* A folio of 2 MiB, and then no page for the tables: the fault must not take one again and again. */
+static void test_no_memory_for_tables(void **state)
+{
+	(void)state;
+	for (unsigned junk = 0; junk <= 1; junk++) {
+		struct sim_config cfg = config(SIM_TLB_STRICT);
+		struct rig r;
+		u64 a;
+
+		cfg.no_virgin_zero = junk;
+		r = rig_new(&cfg);
+		a = map_huge(r.mm, AREA, BLOCK);
+		drain_all_pages(r.q);
+		r.q->hooks.try_to_free_pages = free_a_little;
+		rounds_of_reclaim = 0;
+		free_a_little(r.q, 0, 0);
+		store8(&r, a + 5 * PAGE_SIZE, 7);
+		sim_fail_none(r.q);
+		assert_in_range(rounds_of_reclaim, 2, 8); /* tables of three levels, and a page */
+		assert_int_equal(load8(&r, a + 5 * PAGE_SIZE), 7);
+		assert_int_equal(load8(&r, a), 0);
+		check_all(&r, r.mm);
+		rig_free(&r);
+	}
+}
+
 /* ---- random calls against a flat model ---- */
 
 #define PAGES (4 * 512u)
@@ -434,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_moves_whole),
 		cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_no_memory_for_tables),
 		cmocka_unit_test(test_model),
 	};
 
