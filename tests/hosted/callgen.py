@@ -16,7 +16,6 @@ import concurrent.futures
 import itertools
 import os
 import re
-import signal
 import shutil
 import subprocess
 import sys
@@ -24,8 +23,8 @@ import tempfile
 import threading
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LONG = bool(os.environ.get("QUIRE_LONG"))
+from harness import LONG, QUIRE, run_session, summary
+
 # How a stream runs: the program's words.  "rss" needs folios of one page; "sim": on the simulated machine.
 AS_GUEST = ["one rss", "ring", "one ordinary", "race", "one", "threads", "ring rss", "ring ordinary", "one rss ordinary",
             "threads rss", "threads ordinary", "race ordinary", "one folios", "ring folios"]
@@ -76,17 +75,8 @@ class Runner:
         elif under_quire and not self.options.native:
             argv = [self.options.quire, "run", "--memory", "1G", *(["--folio-max", "4K"] if "rss" in mode else []), "--", *argv]
         with tempfile.TemporaryFile() as out:
-            process = subprocess.Popen(argv, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                       start_new_session=True, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
-            try:
-                code = process.wait(self.options.timeout)
-            except subprocess.TimeoutExpired:
-                code = "timeout"
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
+            code = run_session(argv, self.options.timeout, cwd=self.directory, stdout=out, stderr=subprocess.STDOUT,
+                               env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
             out.seek(0)
             return code, out.read().decode("utf-8", "replace").splitlines()
 
@@ -215,7 +205,7 @@ def run_streams(options, top, what, modes):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quire", default=os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
+    parser.add_argument("--quire", default=QUIRE)
     parser.add_argument("--program")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("QUIRE_SEED", "1")))
     parser.add_argument("--calls", type=int, default=int(os.environ.get("QUIRE_CALLS", "1000000" if LONG else "50000")))
@@ -240,8 +230,7 @@ def main():
         for what, modes in groups.items():
             modes = [m for m in modes if os.geteuid() == 0 or "ordinary" not in m]
             results += run_streams(options, top, what, modes).values()
-    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
-    return 0 if all(results) else 1
+    return summary(sum(results), len(results) - sum(results))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """The command line of the built program: what it prints, and its exit codes 125, 126, 127 and 128 + n."""
 import os
-import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire"))
+from harness import QUIRE, outcome, summary
+
 PLAIN = os.path.join(tempfile.gettempdir(), f"quire-plain-{os.getpid()}")
 
 # (arguments, exit code, words that must stand in what it prints)
@@ -44,11 +43,8 @@ def main():
         f.write("not a program\n")
     os.chmod(PLAIN, 0o600)
     for arguments, code, words in CASES:
-        try:
-            done = subprocess.run([QUIRE, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-            got, text = done.returncode, done.stdout + done.stderr
-        except subprocess.TimeoutExpired:
-            got, text = "timeout", ""
+        got, out, errors = outcome([QUIRE, *arguments], 30)
+        text = out + errors
         missing = [w for w in words if w not in text]
         if got == code and not missing:
             passed += 1
@@ -58,8 +54,7 @@ def main():
               f"FAILED quire {' '.join(arguments)}: does not say {missing}")
         print("    " + "\n    ".join(text.splitlines()[:6]))
     os.unlink(PLAIN)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return summary(passed, failed)
 
 
 if __name__ == "__main__":

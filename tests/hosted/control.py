@@ -17,30 +17,16 @@ import tempfile
 import threading
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
+import harness
+from harness import QUIRE, Failed, eventually, exit_code, expect, meminfo, outcome
+
 RUNTIME = tempfile.mkdtemp(prefix="quire-diff-control-")
 ENVIRONMENT = dict(os.environ, XDG_RUNTIME_DIR=RUNTIME, LC_ALL="C")
 SOCKETS = os.path.join(RUNTIME, "quire")
 
 
-class Failed(Exception):
-    """What a test found wrong."""
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
 def quire(*arguments, given="", timeout=60, env=None):
-    """Returns (exit code, stdout, stderr) of a command."""
-    try:
-        done = subprocess.run([QUIRE, *arguments], input=given, capture_output=True, text=True, timeout=timeout,
-                              env=env or ENVIRONMENT)
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"quire {' '.join(arguments)}: still running after {timeout} s") from error
-    return done.returncode, done.stdout, done.stderr
+    return harness.quire(*arguments, timeout=timeout, given=given, env=env or ENVIRONMENT)
 
 
 def good(*arguments, **more):
@@ -53,15 +39,6 @@ def refused(*arguments, says, **more):
     code, out, errors = quire(*arguments, **more)
     expect(code == 125 and not out, f"quire {' '.join(arguments)}: exit code {code}, output {out!r}")
     expect(re.search(says, errors), f"quire {' '.join(arguments)} says {errors!r}, not {says!r}")
-
-
-def eventually(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def machines():
@@ -95,11 +72,7 @@ def machine(name, *program, options=(), keep=True, env=None):
     finally:
         if process.poll() is None:
             process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        exit_code(process, 10)
         for stream in (process.stdin, process.stdout, process.stderr):
             stream.close()
 
@@ -138,11 +111,7 @@ def holder(name):
     finally:
         process.stdin.close()
         process.stdout.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        exit_code(process, 10)
 
 
 def keeping():
@@ -261,9 +230,8 @@ def joining():
         expect(good("exec", "join", "--", "grep", "MemTotal", "/proc/meminfo") == "MemTotal:         262144 kB\n", "MemTotal")
         out = good("exec", "join", "--", "sh", "-c", "sleep 0 & wait; ls / | wc -l; python3 -c 'print(sum(range(10**6)))'")
         expect(out.split()[1] == "499999500000", out)
-        done = subprocess.run(["sh", "-c", f"{QUIRE} exec join -- yes | head -2"], capture_output=True, text=True, env=ENVIRONMENT,
-                              timeout=60, check=False)
-        expect(done.stdout == "y\ny\n" and not done.stderr, f"{done}")
+        done = outcome(["sh", "-c", f"{QUIRE} exec join -- yes | head -2"], env=ENVIRONMENT)
+        expect(done[1:] == ("y\ny\n", ""), f"{done}")
         mask = good("exec", "join", "--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
         expect("SigBlk:\t0000000000000000" in mask, mask)
         expect(good("exec", "join", "--", "ls", "/proc/self/fd").split() == ["0", "1", "2", "3"], "descriptors of ours are left")
@@ -423,11 +391,10 @@ def other_build():
         with open(changed, "wb") as f:
             f.write(image)
         os.chmod(changed, 0o755)
-        done = subprocess.run([changed, "exec", "build", "--", "true"], capture_output=True, text=True, env=ENVIRONMENT,
-                              timeout=60, check=False)
-        expect(done.returncode == 125 and "another build of quire" in done.stderr, f"{done}")
-        done = subprocess.run([changed, "ps", "build"], capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
-        expect(done.returncode == 0 and "sleep" in done.stdout, f"{done}")
+        code, _, errors = outcome([changed, "exec", "build", "--", "true"], env=ENVIRONMENT)
+        expect(code == 125 and "another build of quire" in errors, f"{code} {errors!r}")
+        code, out, errors = outcome([changed, "ps", "build"], env=ENVIRONMENT)
+        expect(code == 0 and "sleep" in out, f"{code} {out!r} {errors!r}")
 
 
 def rude_clients():
@@ -480,8 +447,8 @@ def killed_clients():
             process.kill()
             process.wait()
         expect(eventually(lambda: len(processes("killed")) == 1), f"left: {processes('killed')}")
-        fields = [dict(re.findall(r"^(\w+):\s+(\d+)", good("cat", "killed", "meminfo"), re.M)) for _ in range(2)]
-        expect(int(fields[1]["AnonPages"]) < 2000, f"anonymous memory is left: {fields[1]['AnonPages']} kB")
+        fields = [meminfo(good("cat", "killed", "meminfo").splitlines()) for _ in range(2)]
+        expect(fields[1]["AnonPages"] < 2000, f"anonymous memory is left: {fields[1]['AnonPages']} kB")
         expect(good("exec", "killed", "--", "echo", "still here") == "still here\n", "the machine takes nobody any more")
 
 
@@ -597,9 +564,9 @@ def low_limits():
     """A soft limit on descriptors below the kernel's own one bites neither the first program nor one that joins."""
     with machine("limits", "sleep", "1000"):
         for command in ("run --", "exec limits --"):
-            done = subprocess.run(["bash", "-c", f"ulimit -S -n 64; exec {QUIRE} {command} sh -c 'ulimit -n; ulimit -n | cat; ls /proc/self/fd'"],
-                                  capture_output=True, text=True, env=ENVIRONMENT, timeout=30, check=False)
-            expect(done.returncode == 0 and done.stdout.split()[:2] == ["64", "64"], f"{command}: {done}")
+            script = f"ulimit -S -n 64; exec {QUIRE} {command} sh -c 'ulimit -n; ulimit -n | cat; ls /proc/self/fd'"
+            code, out, errors = outcome(["bash", "-c", script], 30, env=ENVIRONMENT)
+            expect(code == 0 and out.split()[:2] == ["64", "64"], f"{command}: {code} {out!r} {errors!r}")
 
 
 def stopped_supervisor():
@@ -621,23 +588,9 @@ TESTS = [listing, keeping, files, joining, forwarding, terminal, experiment, bad
          low_limits, stopped_supervisor]
 
 
-def main():
-    passed = failed = 0
+if __name__ == "__main__":
     try:
-        for test in TESTS:
-            if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
-                continue
-            try:
-                test()
-                passed += 1
-            except (Failed, subprocess.TimeoutExpired, OSError, ValueError) as error:
-                failed += 1
-                print(f"FAILED {test.__name__}: {test.__doc__}\n    {error}", flush=True)
+        status = harness.run_tests(TESTS, also=(ValueError,))
     finally:
         shutil.rmtree(RUNTIME, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status)

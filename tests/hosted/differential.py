@@ -22,13 +22,12 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import LONG, QUIRE, ROOT, run_session, summary
+
 LINE = re.compile(r"^(?:\[([^\]]*)\]\s*)?(.*)$")
 
 
@@ -77,18 +76,7 @@ def run(argv, directory, programs, timeout):
            "TZ": "UTC", "P": programs, "T": directory, "TMPDIR": directory, "TERM": "dumb"}
     start = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(argv, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                                   start_new_session=True)
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            code = "timeout"
-        # Whatever was left behind in the session goes too.
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+        code = run_session(argv, timeout, cwd=directory, env=env, stdout=out, stderr=err)
         texts = []
         for stream in (out, err):
             stream.seek(0)
@@ -130,7 +118,7 @@ def run_case(case, options, directory):
     under = shell if options.native else [options.quire, "run", "--memory", case.memory, "--", *shell]
     result = {"line": case.number, "command": case.command}
     missing = case.missing()
-    if missing or (case.long and not os.environ.get("QUIRE_LONG")):
+    if missing or (case.long and not LONG):
         return dict(result, verdict="skipped", why="not installed: " + " ".join(missing) if missing else "only with --long")
     if case.quire_code is not None:
         if options.native:
@@ -154,7 +142,7 @@ def run_case(case, options, directory):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quire", default=os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
+    parser.add_argument("--quire", default=QUIRE)
     parser.add_argument("--programs", default=os.environ.get("QUIRE_PROGRAMS", ""))
     parser.add_argument("--native", action="store_true")
     parser.add_argument("--json")
@@ -187,8 +175,7 @@ def main():
         with open(options.json, "w", encoding="utf-8") as f:
             json.dump({"counts": counts, "results": results}, f, indent=1)
     print(f"{counts['expected']} expected to fail, {counts['skipped']} skipped")
-    print(f"{counts['passed']} passed, {counts['failed']} failed")
-    return 1 if counts["failed"] else 0
+    return summary(counts["passed"], counts["failed"])
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ Expectations are regular expressions over the whole output; NATIVE and QUIRE mar
 """
 import os
 import re
-import subprocess
 import sys
+import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire"))
-PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(QUIRE)), "examples")
+from harness import QUIRE, outcome, summary
+
+PROGRAMS = os.path.join(os.path.dirname(QUIRE), "examples")
 HAS_FRAME = r"(is frame \d+|has a frame)"
 
 # name: (arguments, exit code, [expressions that must match])
@@ -44,16 +44,8 @@ EXAMPLES = {
 }
 
 
-def run(command):
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-        return done.returncode, done.stdout, done.stderr
-    except subprocess.TimeoutExpired:
-        return "timeout", "", ""
-
-
 def examine(where, name, command, code, expressions):
-    got, text, errors = run(command)
+    got, text, errors = outcome(command)
     wrong = [] if got == code else [f"exit code {got}, not {code}: {errors.strip()[:300]}"]
     for expression in expressions:
         side, _, rest = expression.partition(" ")
@@ -71,15 +63,10 @@ def examine(where, name, command, code, expressions):
 
 def endless():
     """The machine of 64 MiB ends the endless program near 64 MB, says so in its log, and reports 137."""
-    log = f"/tmp/quire-endless-{os.getpid()}.log"
-    got, text, _ = run([QUIRE, "run", "--memory", "64M", "--log", log, "--", f"{PROGRAMS}/endless_malloc"])
+    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
+        got, text, _ = outcome([QUIRE, "run", "--memory", "64M", "--log", log.name, "--", f"{PROGRAMS}/endless_malloc"])
+        said = log.read()
     megabytes = text.count("Megabytes")
-    try:
-        with open(log, encoding="utf-8", errors="replace") as f:
-            said = f.read()
-        os.unlink(log)
-    except OSError:
-        said = ""
     good = got == 137 and 40 <= megabytes <= 64 and re.search(r"Out of memory: Killed process \d+ \(endless_malloc\)", said)
     if not good:
         print(f"FAILED endless_malloc in 64M: exit code {got}, {megabytes} MB, log: {said[-300:]!r}")
@@ -93,8 +80,7 @@ def main():
         results.append(examine("native", name, program, code, expressions))
         results.append(examine("quire", name, [QUIRE, "run", "--memory", "512M", "--", *program], code, expressions))
     results.append(endless())
-    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
-    return 0 if all(results) else 1
+    return summary(sum(results), len(results) - sum(results))
 
 
 if __name__ == "__main__":

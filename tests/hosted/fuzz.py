@@ -5,7 +5,6 @@ Whatever the guests do: the machine never hangs, never ends with 125, leaves no 
 it was.  Environment: QUIRE, QUIRE_SEED (default: of the day), FUZZ_SECONDS (default 24, an hour with QUIRE_LONG=1).
 The last line is 'N passed, N failed'.
 """
-import glob
 import os
 import pty
 import select
@@ -16,46 +15,14 @@ import tempfile
 import termios
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
-PROGRAM = os.path.join(os.path.dirname(QUIRE), "tests", "programs", "call_fuzz")
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "3600" if os.environ.get("QUIRE_LONG") else "24"))
+from harness import LONG, PROGRAMS, QUIRE, Failed, alive, descendants, describe, leftovers, summary, wait_gone
+
+PROGRAM = os.path.join(PROGRAMS, "call_fuzz")
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "3600" if LONG else "24"))
 SEED = int(os.environ.get("QUIRE_SEED", str(int(time.time()) // 86400)))
 # Several machines one after the other: plenty of memory, little, and little with swap.
 KINDS = (("256M", []), ("64M", []), ("48M", ["--swap", "64M"]))
 GRACE = 60.0  # seconds for the last workers on a loaded host
-
-
-class Failed(Exception):
-    """What a test found wrong."""
-
-
-def children(pid):
-    found = []
-    for path in glob.glob(f"/proc/{pid}/task/*/children"):
-        try:
-            with open(path, encoding="ascii") as f:
-                found += [int(p) for p in f.read().split()]
-        except OSError:
-            pass
-    return found
-
-
-def descendants(pid):
-    found, todo = [], [pid]
-    while todo:
-        below = children(todo.pop())
-        found += below
-        todo += below
-    return found
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def state_of(terminal):
@@ -85,7 +52,7 @@ def on_terminal(command, seconds):
             status = code
         elif time.monotonic() > end:
             left = descendants(pid)
-            states = [(p, *map(describe, (p,))) for p in left[:20]]
+            states = [(p, describe(p)) for p in left[:20]]
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise Failed(f"it hangs; below it: {states}; it said {text[-500:]!r}")
@@ -108,19 +75,6 @@ def login(slave):
     os.close(slave)
 
 
-def describe(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-            stat = f.read()
-        return stat[stat.index("(") + 1:stat.rindex(")")] + " " + stat[stat.rindex(")") + 2]
-    except OSError:
-        return "gone"
-
-
-def leftovers():
-    return set(glob.glob("/dev/shm/*quire*") + glob.glob("/run/*quire*/*") + glob.glob("/run/user/*/*quire*/*"))
-
-
 def one_machine(number, memory, options, seconds):
     directory = tempfile.mkdtemp(prefix="quire-fuzz-")
     os.chmod(directory, 0o777)
@@ -130,9 +84,7 @@ def one_machine(number, memory, options, seconds):
     try:
         code, text, seen = on_terminal([QUIRE, "run", "--memory", memory, "--log", log.name, *options, "--", PROGRAM, directory,
                                         str(seed), str(seconds)], seconds + GRACE)
-        end = time.monotonic() + 2.0
-        while any(alive(p) for p in seen) and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_gone(seen, 2.0)
     except Failed as error:
         raise Failed(f"memory {memory}, seed {seed}: {error}") from error
     finally:
@@ -159,8 +111,7 @@ def main():
         except Failed as error:
             failed += 1
             print(f"FAILED {error}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return bool(failed)
+    return summary(passed, failed)
 
 
 if __name__ == "__main__":

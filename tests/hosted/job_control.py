@@ -9,8 +9,8 @@ import select
 import sys
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire"))
+from harness import QUIRE, eventually, stat, summary
+
 PATIENCE = 20.0  # seconds for an answer on a loaded machine
 
 
@@ -42,19 +42,10 @@ class Terminal:
 
 def wait_for_child(comm, seconds=PATIENCE):
     """Until a process of that name runs in the terminal (so that keys reach it, not the shell)."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/stat") as f:
-                    stat = f.read()
-            except OSError:
-                continue
-            fields = stat[stat.rindex(")") + 2:].split()
-            if stat[stat.index("(") + 1:stat.rindex(")")] == comm and fields[0] in "SR" and fields[4] != "0":
-                return True
-        time.sleep(0.05)
-    return False
+    def runs(pid):
+        s = stat(pid)
+        return s and s.name == comm and s.state in "SR" and s.terminal
+    return eventually(lambda: any(runs(pid) for pid in filter(str.isdigit, os.listdir("/proc"))), seconds)
 
 
 def main():
@@ -96,8 +87,7 @@ def main():
         print(f"FAILED {what}")
     if failed:
         print(t.text[-3000:])
-    print(f"{passed} passed, {len(failed)} failed")
-    return bool(failed)
+    return summary(passed, len(failed))
 
 
 if __name__ == "__main__":

@@ -10,71 +10,12 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
-PROGRAMS = os.path.join(os.path.dirname(QUIRE), "tests", "programs")
-LONG = bool(os.environ.get("QUIRE_LONG"))
+from harness import (LONG, PROGRAMS, QUIRE, SEED, Failed, alive, descendants, expect, kill_children, meminfo, outcome, run, run_logged,
+                     run_tests, wait_gone)
+
 KILLS = int(os.environ.get("KILLS", "1000" if LONG else "150"))
-SEED = int(os.environ.get("QUIRE_SEED", "1"))
-
-
-class Failed(Exception):
-    """What a test found wrong."""
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
-def run(*arguments, timeout=60):
-    """Returns (exit code, stdout, stderr) of `quire run ...`."""
-    try:
-        done = subprocess.run([QUIRE, "run", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"quire run {' '.join(arguments)}: still running after {timeout} s") from error
-    return done.returncode, done.stdout, done.stderr
-
-
-def children(pid):
-    found = []
-    for path in glob.glob(f"/proc/{pid}/task/*/children"):
-        try:
-            with open(path, encoding="ascii") as f:
-                found += [int(p) for p in f.read().split()]
-        except OSError:
-            pass
-    return found
-
-
-def descendants(pid):
-    found, todo = [], [pid]
-    while todo:
-        below = children(todo.pop())
-        found += below
-        todo += below
-    return found
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def wait_gone(pids, seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not any(alive(p) for p in pids):
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def mem_total():
@@ -82,9 +23,9 @@ def mem_total():
     for option, kb in (("64M", 64 << 10), ("1G", 1 << 20), ("300M", 300 << 10)):
         code, out, errors = run("--memory", option, "--", "cat", "/proc/meminfo")
         expect(code == 0, f"exit code {code}: {errors}")
-        fields = dict(re.findall(r"^(\S+):\s+(\d+)", out, re.M))
-        expect(int(fields["MemTotal"]) == kb, f"--memory {option}: MemTotal {fields['MemTotal']} kB")
-        expect(0 < int(fields["MemFree"]) <= kb and int(fields["MemAvailable"]) <= kb, f"MemFree {fields['MemFree']} kB")
+        fields = meminfo(out.splitlines())
+        expect(fields["MemTotal"] == kb, f"--memory {option}: MemTotal {fields['MemTotal']} kB")
+        expect(0 < fields["MemFree"] <= kb and fields["MemAvailable"] <= kb, f"MemFree {fields['MemFree']} kB")
 
 
 def maps():
@@ -101,10 +42,8 @@ def maps():
 
 def out_of_memory():
     """Out of memory kills the biggest process, says so in Linux's words, and the others go on."""
-    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-        code, out, errors = run("--memory", "64M", "--log", log.name, "--", "bash", "-c",
-                                f"{PROGRAMS}/endless_malloc > /dev/null; echo big $?; {PROGRAMS}/hello; echo small $?")
-        said = log.read()
+    code, out, errors, said = run_logged("--memory", "64M", "--", "bash", "-c",
+                                         f"{PROGRAMS}/endless_malloc > /dev/null; echo big $?; {PROGRAMS}/hello; echo small $?")
     expect(code == 0 and "big 137" in out and "hello, world" in out and "small 0" in out, f"{code}: {out} {errors}")
     expect(re.search(r"Out of memory: Killed process \d+ \(endless_malloc\) total-vm:\d+kB, anon-rss:\d+kB", said),
            f"the log says: {said[-500:]}")
@@ -149,24 +88,7 @@ def killed_from_outside():
     random.seed(SEED)
     process = subprocess.Popen([QUIRE, "run", "--memory", "256M", "--", f"{PROGRAMS}/hammer", "3", str(KILLS)],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    line = process.stdout.readline()
-    expect(line.startswith("parent "), f"it said {line!r} {process.stderr.read()[:500] if not line else ''}")
-    parent, kills, end = int(line.split()[1]), 0, time.monotonic() + 20 + KILLS * 0.2
-    while process.poll() is None and time.monotonic() < end:
-        victims = children(parent)
-        if victims:
-            time.sleep(random.random() * 0.02)
-            try:
-                os.kill(random.choice(victims), signal.SIGKILL)
-                kills += 1
-            except ProcessLookupError:
-                pass
-        time.sleep(0.001)
-    if process.poll() is None:
-        guests = descendants(process.pid)
-        process.kill()
-        process.wait()
-        raise Failed(f"hung after {kills} kills; guests {guests} (seed {SEED})")
+    kills = kill_children(process, 0.02, 20 + KILLS * 0.2)
     out, errors = process.communicate()
     expect(process.returncode != 125, f"the machine ended after {kills} kills: {errors[-500:]} (seed {SEED})")
     expect(process.returncode == 0, f"exit code {process.returncode} after {kills} kills: {out} {errors[-500:]} (seed {SEED})")
@@ -214,31 +136,15 @@ def interrupted():
 
 def standard_streams():
     """Input, output and error are the program's own; a closed pipe is SIGPIPE."""
-    done = subprocess.run([QUIRE, "run", "--", "bash", "-c", "tr a-z A-Z; echo err >&2"], input="some words\n", text=True,
-                          capture_output=True, timeout=30)
-    expect((done.stdout, done.stderr, done.returncode) == ("SOME WORDS\n", "err\n", 0), f"{done}")
-    done = subprocess.run(["bash", "-c", f"{QUIRE} run -- yes | head -1"], capture_output=True, text=True, timeout=30)
-    expect(done.stdout == "y\n", f"{done}")
+    done = outcome([QUIRE, "run", "--", "bash", "-c", "tr a-z A-Z; echo err >&2"], 30, given="some words\n")
+    expect(done == (0, "SOME WORDS\n", "err\n"), f"{done}")
+    _, out, errors = outcome(["bash", "-c", f"{QUIRE} run -- yes | head -1"], 30)
+    expect(out == "y\n", f"{out} {errors}")
 
 
 TESTS = [mem_total, maps, standard_streams, out_of_memory, out_of_memory_many, first_ends_rest_ends, interrupted,
          two_machines, nothing_left, supervisor_killed, killed_from_outside]
 
 
-def main():
-    passed = failed = 0
-    for test in TESTS:
-        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
-            continue
-        try:
-            test()
-            passed += 1
-        except (Failed, subprocess.TimeoutExpired, OSError) as error:
-            failed += 1
-            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(TESTS))

@@ -6,14 +6,12 @@ Environment: QUIRE (the program).
 import ctypes
 import os
 import re
-import select
 import subprocess
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from machine import PROGRAMS, QUIRE, Failed, descendants, expect, run  # noqa: E402
+from harness import PROGRAMS, QUIRE, Lines, descendants, expect, run, run_logged, run_tests
 
 ENDLESS = f"{PROGRAMS}/endless_malloc"
 # Maps argument 1 in MiB, waits for argument 3 in seconds, touches them, says so, and sleeps for argument 2 in seconds.
@@ -22,13 +20,6 @@ HOLD = ("import sys,time,mmap\nb=mmap.mmap(-1,int(sys.argv[1])<<20,flags=mmap.MA
         "time.sleep(float(sys.argv[2]))\nprint('lived',flush=True)")
 os.environ["HOLD"] = HOLD
 os.environ["PYTHON"] = sys.executable # not a wrapper script, which would be many processes more
-
-
-def run_logged(*arguments, timeout=120):
-    """As run(), and the machine's log."""
-    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-        code, out, errors = run("--log", log.name, *arguments, timeout=timeout)
-        return code, out, errors, log.read()
 
 
 def killed(text):
@@ -178,33 +169,22 @@ def hold_at_exit(pid):
     return ptrace(PTRACE_SEIZE, pid, PTRACE_O_TRACEEXIT)
 
 
-def line_of(stream, seconds=40):
-    """The next line, or a failure: what does not come must not hold the test up."""
-    text, end = b"", time.monotonic() + seconds
-    while not text.endswith(b"\n"):
-        ready = select.select([stream], [], [], max(0, end - time.monotonic()))[0]
-        part = os.read(stream.fileno(), 1) if ready else b""
-        expect(part, f"no line after {seconds} s, only {text!r}")
-        text += part
-    return text.decode()
-
-
 def slow_victim():
     """A victim that does not die (a debugger on the host holds it): its memory is taken back, the others go on."""
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
         script = "$PYTHON -c \"$HOLD\" 60 100 & sleep 0.1; read x; $PYTHON -c \"$HOLD\" 45 0; echo second $?; kill -9 $!"
         machine = subprocess.Popen([QUIRE, "run", "--memory", "96M", "--log", log.name, "--", "bash", "-c", script],
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
-        big = 0
+        said, big = Lines(machine), 0
         try:
-            expect(line_of(machine.stdout) == "holds\n", "the first program did not start")
+            expect(said.next(40) == "holds", "the first program did not start")
             big = max((p for p in descendants(machine.pid)), key=resident)
             if not hold_at_exit(big):
                 print("    left out: this host lets nobody trace")
                 return
             machine.stdin.write(b"go\n")
-            expect(line_of(machine.stdout) == "holds\n", "the second program did not get its memory")
-            expect(line_of(machine.stdout) == "lived\n" and line_of(machine.stdout) == "second 0\n", "the second program died")
+            expect(said.next(40) == "holds", "the second program did not get its memory")
+            expect(said.next(40) == "lived" and said.next(40) == "second 0", "the second program died")
             expect(os.path.exists(f"/proc/{big}"), "the victim was not held at all")
             ptrace(PTRACE_DETACH, big, None)
             machine.wait(20)
@@ -213,10 +193,10 @@ def slow_victim():
             if big:
                 ptrace(PTRACE_DETACH, big, None)
             machine.communicate()
-        said = log.read()
-        expect([int(pid) for pid, _ in killed(said)] == [big], f"killed: {killed(said)}, not {big}")
-        expect(re.search(rf"oom_reaper: reaped process {big} \(python3[^)]*\), now anon-rss:\d+kB, file-rss:\d+kB, shmem-rss:0kB", said),
-               f"no word of the reaper: {said[-400:]}")
+        text = log.read()
+        expect([int(pid) for pid, _ in killed(text)] == [big], f"killed: {killed(text)}, not {big}")
+        expect(re.search(rf"oom_reaper: reaped process {big} \(python3[^)]*\), now anon-rss:\d+kB, file-rss:\d+kB, shmem-rss:0kB", text),
+               f"no word of the reaper: {text[-400:]}")
 
 
 def resident(pid):
@@ -250,20 +230,5 @@ TESTS = [tutorial, remedy_is_right, protected_lives, score_adj_for_guests, furth
          stopped_victim, storm]
 
 
-def main():
-    passed = failed = 0
-    for test in TESTS:
-        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
-            continue
-        try:
-            test()
-            passed += 1
-        except (Failed, subprocess.TimeoutExpired, OSError) as error:
-            failed += 1
-            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(TESTS))

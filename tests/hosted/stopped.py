@@ -5,65 +5,40 @@ Environment: QUIRE, QUIRE_SEED, STOPS (default 120; 2000 with QUIRE_LONG=1).  Th
 """
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
-PROGRAMS = os.path.join(os.path.dirname(QUIRE), "tests", "programs")
-STOPS = int(os.environ.get("STOPS", "2000" if os.environ.get("QUIRE_LONG") else "120"))
-SEED = int(os.environ.get("QUIRE_SEED", "1"))
+from harness import LONG, PROGRAMS, QUIRE, SEED, Failed, Lines, exit_code, stat, summary
+
+STOPS = int(os.environ.get("STOPS", "2000" if LONG else "120"))
 CHILDREN = 3
 PATIENCE = 10.0  # seconds for the others' next step on a loaded host
 
 
-class Failed(Exception):
-    """What a test found wrong."""
-
-
 def state(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-            return f.read().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return "gone"
+    s = stat(pid)
+    return s.state if s else "gone"
 
 
 class Machine:
     def __init__(self):
         self.process = subprocess.Popen([QUIRE, "run", "--memory", "128M", "--", f"{PROGRAMS}/stop_hammer", str(CHILDREN)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
-        self.children = [int(p) for p in self.line(20).split()]
-
-    def line(self, seconds):
-        text, end = b"", time.monotonic() + seconds
-        while not text.endswith(b"\n"):
-            if not select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise Failed(f"the machine does not answer within {seconds} s")
-            data = os.read(self.process.stdout.fileno(), 4096)
-            if not data:
-                raise Failed(f"the machine ended with {self.process.wait()}: {self.process.stderr.read()[-500:]}")
-            text += data
-        return text
+        self.lines = Lines(self.process)
+        self.children = [int(p) for p in self.lines.next(20).split()]
 
     def counts(self):
         self.process.stdin.write(b"\n")
-        return [int(n) for n in self.line(PATIENCE).split()]
+        return [int(n) for n in self.lines.next(PATIENCE).split()]
 
     def close(self):
         self.process.stdin.close()
-        try:
-            return self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return "hangs"
-        finally:
-            self.process.stdout.close()
-            self.process.stderr.close()
+        code = exit_code(self.process, 20)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
 
 
 def others_advance(machine, victim, before):
@@ -125,8 +100,7 @@ def main():
         except (Failed, OSError) as error:
             failed += 1
             print(f"FAILED {kind.name}: {error} (seed {SEED})", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return bool(failed)
+    return summary(passed, failed)
 
 
 if __name__ == "__main__":

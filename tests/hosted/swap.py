@@ -7,17 +7,13 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from machine import PROGRAMS, QUIRE, SEED, Failed, children, descendants, expect, run  # noqa: E402
+from harness import LONG, PROGRAMS, QUIRE, SEED, expect, kill_children, run, run_tests
 
 # Five processes of swap_pattern may come to have all their pages for themselves: five times its size must fit into memory and swap.
-LONG = bool(os.environ.get("QUIRE_LONG"))
 KILLS = 2000 if LONG else 200
 PATTERN = f"{PROGRAMS}/swap_pattern"
 # Twice: whoever reclaims may be the last to let go of a dead process's memory, a moment after its parent heard of the death.
@@ -81,23 +77,7 @@ def kill_all_the_time(swap, kills_wanted):
     process = subprocess.Popen([QUIRE, "run", "--memory", "64M", *swap, "--", "bash", "-c",
                                 f"{PATTERN} 96 0 3 {kills_wanted} 2>&1; echo code $?; {FIGURES}"],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    line = process.stdout.readline()
-    expect(line.startswith("parent "), f"it said {line!r}")
-    parent, kills, end = int(line.split()[1]), 0, time.monotonic() + 60 + kills_wanted
-    while process.poll() is None and time.monotonic() < end:
-        victims = children(parent)
-        if victims:
-            time.sleep(random.random() * 0.06)
-            try:
-                os.kill(random.choice(victims), signal.SIGKILL)
-                kills += 1
-            except ProcessLookupError:
-                pass
-        time.sleep(0.001)
-    if process.poll() is None:
-        guests = descendants(process.pid)
-        process.kill()
-        raise Failed(f"hung after {kills} kills; guests {guests} (seed {SEED})")
+    kills = kill_children(process, 0.06, 60 + kills_wanted)
     out, errors = process.communicate()
     expect(process.returncode == 0 and "code 0" in out, f"{process.returncode} after {kills} kills: {out[:500]} {errors[-500:]} (seed {SEED})")
     expect("in the end: 0 wrong, 0 children failed" in out, f"{out[:500]} (seed {SEED})")
@@ -222,20 +202,5 @@ TESTS = [four_times_memory, small_folios, further_by_the_swap, files, shared_mem
          killed_while_files_are_written]
 
 
-def main():
-    passed = failed = 0
-    for test in TESTS:
-        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
-            continue
-        try:
-            test()
-            passed += 1
-        except (Failed, subprocess.TimeoutExpired, OSError) as error:
-            failed += 1
-            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(TESTS))

@@ -3,16 +3,12 @@
 
 Environment: QUIRE (the program), QUIRE_LONG=1 (more sizes).
 """
-import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "quire")))
-LONG = bool(os.environ.get("QUIRE_LONG"))
+from harness import LONG, expect, run, run_logged, run_tests
+
 BOUND = 90  # seconds; six of thrashing are allowed, the rest is for a loaded host
 
 # Leaves about a megabyte for two megabytes of file that are used at random, for ever.
@@ -37,38 +33,24 @@ while True:
 """
 
 
-class Failed(Exception):
-    """What a test found wrong."""
-
-
-def expect(condition, text):
-    if not condition:
-        raise Failed(text)
-
-
-def run(*arguments, timeout=BOUND):
+def timed(*arguments):
     """(exit code, stdout, seconds) of `quire run ...`."""
     start = time.monotonic()
-    try:
-        done = subprocess.run([QUIRE, "run", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"quire run {' '.join(arguments[:4])}: still running after {timeout} s") from error
-    return done.returncode, done.stdout, time.monotonic() - start
+    code, out, _ = run(*arguments, timeout=BOUND)
+    return code, out, time.monotonic() - start
 
 
 def too_small():
     """python3 in memory in which it hardly fits, or does not: it ends, one way or the other."""
     for size in ("8M", "8200K", "8400K", "9M", "10M") if LONG else ("8M", "8200K"):
-        code, out, seconds = run("--memory", size, "--", "python3", "-S", "-c", "print('there')")
+        code, out, seconds = timed("--memory", size, "--", "python3", "-S", "-c", "print('there')")
         expect((code, out) in ((0, "there\n"), (137, "")), f"--memory {size}: exit code {code} after {seconds:.0f} s: {out}")
 
 
 def squeezed():
     """A program that leaves itself no room for the file it works on is killed, and the log says why."""
-    with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
-        code, out, seconds = run("--memory", "24M", "--log", log.name, "--", "python3", "-S", "-c", SQUEEZE)
-        said = log.read()
-    expect(code == 137 and "squeezed" in out, f"exit code {code} after {seconds:.0f} s: {out}")
+    code, out, _, said = run_logged("--memory", "24M", "--", "python3", "-S", "-c", SQUEEZE, timeout=BOUND)
+    expect(code == 137 and "squeezed" in out, f"exit code {code}: {out}")
     expect("Killed process" in said, f"the log says: {said[-500:]}")
 
 
@@ -76,7 +58,7 @@ def policies():
     """A program that needs more than there is, under each policy."""
     program = "d = {str(i): i for i in range(40000)}; print(sum(d.values()))"
     for policy in ("second-chance", "generations", "clock"):
-        code, out, _ = run("--policy", policy, "--memory", "14M", "--swap", "32M", "--", "python3", "-S", "-c", program)
+        code, out, _ = run("--policy", policy, "--memory", "14M", "--swap", "32M", "--", "python3", "-S", "-c", program, timeout=BOUND)
         expect((code, out) == (0, "799980000\n"), f"{policy}: exit code {code}: {out}")
 
 
@@ -85,7 +67,7 @@ def settings():
     script = ("cd /proc/sys/vm; cat swappiness; echo 100 > swappiness; cat swappiness; echo 201 > swappiness || echo no; "
               "cat swappiness; echo 1 > compact_memory && echo yes; echo 2 > compact_memory || echo no; echo 3 > drop_caches && echo yes; "
               "grep -E '^(compact_migrate_scanned|drop_pagecache) ' /proc/vmstat")
-    code, out, _ = run("--memory", "64M", "--", "bash", "-c", script)
+    code, out, _ = run("--memory", "64M", "--", "bash", "-c", script, timeout=BOUND)
     lines = out.splitlines()
     expect(code == 0 and lines[:7] == ["60", "100", "no", "100", "yes", "no", "yes"], f"exit code {code}: {out}")
     counts = dict(line.split() for line in lines[7:])
@@ -95,20 +77,5 @@ def settings():
 TESTS = [too_small, squeezed, policies, settings]
 
 
-def main():
-    passed = failed = 0
-    for test in TESTS:
-        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
-            continue
-        try:
-            test()
-            passed += 1
-        except (Failed, OSError) as error:
-            failed += 1
-            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(TESTS))

@@ -9,13 +9,10 @@ moved is asked for again, and left out (and said so) if it stays wild.
 Environment: QUIRE (the program).
 """
 import json
-import os
 import re
-import subprocess
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from machine import Failed, expect, run  # noqa: E402
+from harness import expect, outcome, run, run_tests
 
 SIZE = 96  # MiB of every step
 LOAD = r"""
@@ -104,9 +101,9 @@ EXCEPT = {
 
 
 def native():
-    done = subprocess.run([sys.executable, "-c", LOAD, str(SIZE)], capture_output=True, text=True, timeout=60)
-    expect(done.returncode == 0, f"the load itself: {done.stderr}")
-    return json.loads(done.stdout)
+    code, out, errors = outcome([sys.executable, "-c", LOAD, str(SIZE)])
+    expect(code == 0, f"the load itself: {code} {errors}")
+    return json.loads(out)
 
 
 def inside(*options):
@@ -287,7 +284,7 @@ for command in "cat /dev/stdin < %s", "cat %s", "while read x; do echo $x; done 
 
 def ways_of_reading():
     """Files made as they are read are whole in whatever way they are read, natively and inside."""
-    host = subprocess.run([sys.executable, "-c", WAYS], capture_output=True, text=True, timeout=60).stdout
+    _, host, _ = outcome([sys.executable, "-c", WAYS])
     code, out, errors = run("--memory", "256M", "--", sys.executable, "-c", WAYS)
     expect(code == 0 and out.count("True") == 20 and "False" not in out, f"{code}: {out} {errors}")
     expect(out == host, f"natively: {host}")
@@ -296,20 +293,5 @@ def ways_of_reading():
 TESTS = [same_load, memory_of_machine, tools, shortage, pressure, ways_of_reading]
 
 
-def main():
-    passed = failed = 0
-    for test in TESTS:
-        if sys.argv[1:] and test.__name__ not in sys.argv[1:]:
-            continue
-        try:
-            test()
-            passed += 1
-        except (Failed, subprocess.TimeoutExpired, OSError) as error:
-            failed += 1
-            print(f"FAILED {test.__doc__}\n    {error}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(TESTS))

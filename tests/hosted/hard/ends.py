@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 
-ROUNDS = 100 if os.environ.get("QUIRE_LONG") else 8
-SEED = int(os.environ.get("QUIRE_SEED", "1"))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import LONG, SEED, alive, describe, stat  # noqa: E402
+
+ROUNDS = 100 if LONG else 8
 QUIRE, TAGGED = sys.argv[1:3]
 
 FORKS = "while :; do (:) & (:) & wait; done"
@@ -34,16 +36,6 @@ def fail(text):
     sys.exit(1)
 
 
-def stat(pid):
-    """(state, parent) or None."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        return fields[0], int(fields[1])
-    except OSError:
-        return None
-
-
 def target(link):
     """Descriptors come and go while we look: one that went says nothing about the others."""
     try:
@@ -57,10 +49,7 @@ def marked(mark):
     found = []
     for path in glob.glob("/proc/[0-9]*"):
         pid = int(path[6:])
-        if pid == os.getpid():
-            continue
-        s = stat(pid)
-        if s and s[0] not in "ZX" and any(target(f) == mark for f in glob.glob(f"{path}/fd/*")):
+        if pid != os.getpid() and alive(pid) and any(target(f) == mark for f in glob.glob(f"{path}/fd/*")):
             found.append(pid)
     return found
 
@@ -105,7 +94,7 @@ def one_end(kind, how, mark_file):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
         for pid in guests:  # the first program may ignore SIGTERM: then it is ended as well
-            if stat(pid) and stat(pid)[1] == process.pid:
+            if (s := stat(pid)) and s.parent == process.pid:
                 os.kill(pid, signal.SIGKILL)
     start = time.monotonic()
     while True:
@@ -116,7 +105,7 @@ def one_end(kind, how, mark_file):
         if seconds > limit():
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
-            fail(f"{kind}, {how}: {[(p, stat(p)) for p in left]} of {guests} live on after {seconds:.1f} s")
+            fail(f"{kind}, {how}: {[(p, describe(p)) for p in left]} of {guests} live on after {seconds:.1f} s")
     process.wait()
     errors.close()
     return seconds

@@ -5,18 +5,20 @@ steps run with their parent's registers.
 log_owners.py QUIRE_HARD SHORT_LIVES
 """
 import os
-import subprocess
 import sys
 
-DEATHS = "1000" if os.environ.get("QUIRE_LONG") else "60"
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import LONG, outcome  # noqa: E402
+
+DEATHS = "1000" if LONG else "60"
 
 
 def main():
     quire, short_lives = sys.argv[1:3]
-    run = subprocess.run([quire, "run", "--memory", "256M", "--", short_lives, "7", DEATHS, "inside"], stdin=subprocess.DEVNULL,
-                         env=dict(os.environ, QUIRE_HARD="owners"), capture_output=True, text=True, timeout=300, check=False)
-    print(run.stdout[-300:], run.stderr[-1000:], f"exit code {run.returncode}")
-    return 0 if run.returncode == 0 and f"deaths {DEATHS}, of another kind 0" in run.stdout else 1
+    code, out, errors = outcome([quire, "run", "--memory", "256M", "--", short_lives, "7", DEATHS, "inside"], 300,
+                                env=dict(os.environ, QUIRE_HARD="owners"))
+    print(out[-300:], errors[-1000:], f"exit code {code}")
+    return 0 if code == 0 and f"deaths {DEATHS}, of another kind 0" in out else 1
 
 
 if __name__ == "__main__":

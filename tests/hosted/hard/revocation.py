@@ -12,7 +12,10 @@ import subprocess
 import sys
 import time
 
-WANTED = int(os.environ.get("REVOCATIONS", "1000000" if os.environ.get("QUIRE_LONG") else "100000"))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import LONG  # noqa: E402
+
+WANTED = int(os.environ.get("REVOCATIONS", "1000000" if LONG else "100000"))
 
 
 def run(quire, guest, options, wanted, extra, batch=32, limit=250):
