@@ -217,7 +217,8 @@ def stopped_victim():
 
 def storm():
     """Four at once, again and again: one victim for each program that asks without end, nobody else, and all memory comes back."""
-    script = (f"for w in 1 2 3 4; do (for i in 1 2 3 4 5 6; do {ENDLESS} > /dev/null 2>&1; echo code $?; done) & done; wait;"
+    # The supervisor tidies up a moment after the shells heard of the last deaths.
+    script = (f"for w in 1 2 3 4; do (for i in 1 2 3 4 5 6; do {ENDLESS} > /dev/null 2>&1; echo code $?; done) & done; wait; sleep 1;"
               "grep oom_kill /proc/vmstat; grep -e MemTotal -e MemFree /proc/meminfo")
     code, out, errors, log = run_logged("--memory", "48M", "--", "bash", "-c", script, timeout=120)
     expect(code == 0 and out.count("code 137") == 24, f"{code}: {out} {errors[-300:]}")
