@@ -127,6 +127,7 @@ static enum vm_fault_reason wp_page_shared(struct vm_fault *vmf, struct folio *f
 	FAULT_TRACE(vmf->q, "wp_page_shared");
 	spin_lock(&vmf->q->lock);
 	folio_mark_dirty(folio);
+	vmf->dirtied = true;
 	spin_unlock(&vmf->q->lock);
 	set_pte(vmf->mm, vmf->slot, p);
 	return VM_FAULT_DONE;

@@ -283,6 +283,7 @@ enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 f
 	vmf->spare_file = NULL;
 	vmf->major = false;
 	vmf->accounted = false;
+	vmf->dirtied = false;
 	vmf->tries = 0;
 	vmf->swap_error = 0;
 	do {
@@ -295,6 +296,9 @@ enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 f
 		else
 			break;
 	} while (r == VM_FAULT_RETRY);
+	/* The hosted port's files are never counted here: nobody waits there. */
+	if (unlikely(vmf->dirtied) && READ_ONCE(vmf->q->nr_dirty_pages))
+		balance_dirty_pages(vmf->q);
 	if (unlikely(vmf->swap_error))
 		fault_report_swap_error(vmf);
 	if (unlikely(vmf->spare))

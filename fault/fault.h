@@ -90,6 +90,7 @@ struct vm_fault {
 	enum vm_fault_need need;
 	struct file *need_file;      /* counted */
 	bool need_random;            /* the VMA says that neighbours are of no use */
+	bool dirtied;                /* a page of a shared file: too many of them, and the fault waits in the end */
 
 	/* A folio prepared between two steps; held (file/hold.c). */
 	struct folio *spare;

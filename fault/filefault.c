@@ -192,6 +192,7 @@ static enum vm_fault_reason do_shared_fault(struct vm_fault *vmf)
 		last = MIN(last, mapping_page_limit(m) - 1);
 	}
 	folio_mark_dirty(folio);
+	vmf->dirtied = true;
 	map_folio_pages(vmf, folio, first, last, true);
 	spin_unlock(&vmf->q->lock);
 	return VM_FAULT_DONE;

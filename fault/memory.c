@@ -80,6 +80,7 @@ static void mark_folio_dirty(struct vm_fault *vmf)
 	folio = pte_folio(vmf->mm, vmf->orig);
 	spin_lock(&vmf->q->lock);
 	folio_mark_dirty(folio);
+	vmf->dirtied = true;
 	spin_unlock(&vmf->q->lock);
 }
 

@@ -130,7 +130,7 @@ void folio_mark_dirty(struct folio *folio)
 	lockdep_assert_held(&m->q->lock);
 	folio->f.flags |= FF_DIRTY;
 	if (folio_dirty_counts(folio))
-		m->q->nr_dirty_pages += folio_nr_pages(folio);
+		wb_account_dirty(m, folio_nr_pages(folio));
 }
 
 bool folio_clear_dirty(struct folio *folio)
@@ -141,7 +141,7 @@ bool folio_clear_dirty(struct folio *folio)
 		return false;
 	folio->f.flags &= (u16)~FF_DIRTY;
 	if (folio_dirty_counts(folio))
-		m->q->nr_dirty_pages -= folio_nr_pages(folio);
+		wb_account_dirty(m, -(s64)folio_nr_pages(folio));
 	return true;
 }
 

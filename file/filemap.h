@@ -109,6 +109,9 @@ int shmem_unuse(struct quire *q, unsigned type);
 /* Under no lock, on a folio the caller holds a reference to.  Writes it out if it is dirty; for reclaim.  0, -EBUSY
  * (somebody else is at it), or an I/O error. */
 int filemap_write_folio(struct address_space *m, struct folio *folio);
+/* Under no lock: writes up to `pages` dirty pages from where the last such call stopped; *end: that was the end of the file, and the
+ * next call begins at its beginning.  Pages written. */
+u64 filemap_write_some(struct address_space *m, u64 pages, bool *end);
 
 /* ---- file/truncate.c ---- */
 /* The hooks.punch_hole: whole pages of [start, end) bytes of a shmem object read as zero afterwards.  Under no lock. */

@@ -1,5 +1,5 @@
 /*
- * Writing dirty folios of frame-backed files out: msync, fsync, the last close, reclaim.
+ * Writing dirty folios of frame-backed files out: msync, fsync, the last close, reclaim, the flusher (page_writeback.c).
  *
  * A folio is dirty if FF_DIRTY says so, or if an entry that maps it is dirty (hardware with dirty state only; else the
  * first write through an entry faults and sets FF_DIRTY).  Writing it out:
@@ -96,7 +96,8 @@ static bool start_writeback(struct address_space *m, struct folio *folio)
 	return dirty;
 }
 
-static void end_writeback(struct address_space *m, struct folio *folio, bool written, int err)
+/* found: an entry was dirty of which the folio did not know. */
+static void end_writeback(struct address_space *m, struct folio *folio, bool written, bool found, int err)
 {
 	struct quire *q = m->q;
 
@@ -105,11 +106,15 @@ static void end_writeback(struct address_space *m, struct folio *folio, bool wri
 		folio->f.flags &= (u16)~FF_WRITEBACK;
 		q->nr_writeback_pages -= folio_nr_pages(folio);
 	}
+	if (found && !mapping_is_token(m))
+		count_vm_events(q, NR_DIRTIED, folio_nr_pages(folio));
 	if (written) {
 		m->i_seq++;
 		if (err)
 			folio_mark_dirty(folio);
 		else
+			count_vm_events(q, NR_WRITTEN, folio_nr_pages(folio));
+		if (!err)
 			count_vm_events(q, PGPGOUT, (u64)folio_nr_pages(folio) << (PAGE_SHIFT - 10));
 	}
 	spin_unlock(&q->lock);
@@ -128,17 +133,17 @@ static bool still_in_file(struct address_space *m, struct folio *folio)
 /* Under wb_mutex, so the folio stays in the file if it is there now. */
 static int write_one(struct address_space *m, struct folio *folio)
 {
-	bool dirty;
+	bool dirty, in_entries;
 	int err = 0;
 
 	if (!still_in_file(m, folio))
 		return 0;
 	/* In this order: a write fault that comes between the two sets FF_DIRTY again, and the next round sees it. */
 	dirty = start_writeback(m, folio);
-	dirty |= clean_entries(m, folio);
-	if (dirty && !mapping_is_token(m))
+	in_entries = clean_entries(m, folio);
+	if ((dirty || in_entries) && !mapping_is_token(m))
 		err = port_should_fail(m->q, FAIL_IO) ? -EIO : m->ops->write_folio(m, folio);
-	end_writeback(m, folio, dirty, err);
+	end_writeback(m, folio, dirty || in_entries, in_entries && !dirty, err);
 	return err;
 }
 
@@ -188,6 +193,25 @@ static int write_range(struct address_space *m, u64 index, u64 last)
 	}
 	mutex_unlock(&m->wb_mutex);
 	return err;
+}
+
+u64 filemap_write_some(struct address_space *m, u64 pages, bool *end)
+{
+	u64 index = m->writeback_index, written = 0, seen = 0;
+	struct folio *folio = NULL;
+
+	mutex_lock(&m->wb_mutex);
+	while (seen < pages && (folio = next_dirty(m, &index, ~0ull))) {
+		seen += folio_nr_pages(folio);
+		written += write_one(m, folio) ? 0 : folio_nr_pages(folio);
+		folio_drop_held(m->q, folio);
+	}
+	*end = !folio;
+	spin_lock(&m->q->lock);
+	m->writeback_index = *end ? 0 : index;
+	spin_unlock(&m->q->lock);
+	mutex_unlock(&m->wb_mutex);
+	return written;
 }
 
 int filemap_sync(struct address_space *m, u64 start, u64 end, bool wait)

@@ -12,6 +12,7 @@ enum figure {
 	FIG_FREE, FIG_FREE_BLOCKS, FIG_INACTIVE_ANON, FIG_ACTIVE_ANON, FIG_INACTIVE_FILE, FIG_ACTIVE_FILE, FIG_UNEVICTABLE,
 	FIG_DIRTY, FIG_WRITEBACK, FIG_WRITE_PENDING, FIG_SLAB_RECLAIMABLE, FIG_SLAB_UNRECLAIMABLE, FIG_ANON, FIG_MAPPED,
 	FIG_FILE, FIG_SHMEM, FIG_PAGETABLES, FIG_SWAPCACHED, FIG_MEMMAP, FIG_ZSPAGES,
+	FIG_DIRTY_THRESHOLD, FIG_DIRTY_BACKGROUND_THRESHOLD,
 	FIG_NUMA_HIT, FIG_PGFREE, FIG_PGALLOC_DMA, FIG_PGALLOC_DMA32, FIG_PGALLOC_NORMAL, /* counted since boot */
 	NR_FIGURES,
 };
@@ -74,9 +75,9 @@ static const struct vmstat_line lines[] = {
 	{ "nr_anon_transparent_hugepages", ZERO },
 	{ "nr_vmscan_write", ZERO },
 	{ "nr_vmscan_immediate_reclaim", ZERO },
-	{ "nr_dirtied", ZERO },
-	{ "nr_written", ZERO },
-	{ "nr_throttled_written", ZERO },
+	{ "nr_dirtied", EV(NR_DIRTIED) },
+	{ "nr_written", EV(NR_WRITTEN) },
+	{ "nr_throttled_written", EV(NR_THROTTLED_WRITTEN) },
 	{ "nr_kernel_misc_reclaimable", ZERO },
 	{ "nr_foll_pin_acquired", ZERO },
 	{ "nr_foll_pin_released", ZERO },
@@ -95,8 +96,8 @@ static const struct vmstat_line lines[] = {
 	{ "nr_hugetlb", ZERO },
 	{ "nr_balloon_pages", ZERO },
 	{ "nr_kernel_file_pages", ZERO },
-	{ "nr_dirty_threshold", ZERO },
-	{ "nr_dirty_background_threshold", ZERO },
+	{ "nr_dirty_threshold", FIG(FIG_DIRTY_THRESHOLD) },
+	{ "nr_dirty_background_threshold", FIG(FIG_DIRTY_BACKGROUND_THRESHOLD) },
 	{ "nr_memmap_pages", ZERO },
 	{ "nr_memmap_boot_pages", FIG(FIG_MEMMAP) },
 	{ "pgpgin", EV(PGPGIN) },
@@ -135,7 +136,7 @@ static const struct vmstat_line lines[] = {
 	{ "pgscan_direct", EV(PGSCAN_DIRECT) },
 	{ "pgscan_khugepaged", ZERO },
 	{ "pgscan_proactive", ZERO },
-	{ "pgscan_direct_throttle", ZERO },
+	{ "pgscan_direct_throttle", EV(PGSCAN_DIRECT_THROTTLE) },
 	{ "pgscan_anon", EV(PGSCAN_ANON) },
 	{ "pgscan_file", EV(PGSCAN_FILE) },
 	{ "pgsteal_anon", EV(PGSTEAL_ANON) },
@@ -265,6 +266,8 @@ static void figures(struct quire *q, u64 *f)
 	f[FIG_UNEVICTABLE] = q->nr_lru_pages[LRU_UNEVICTABLE];
 	f[FIG_DIRTY] = q->nr_dirty_pages;
 	f[FIG_WRITEBACK] = q->nr_writeback_pages;
+	f[FIG_DIRTY_THRESHOLD] = global_dirty_limits(q).hard;
+	f[FIG_DIRTY_BACKGROUND_THRESHOLD] = global_dirty_limits(q).background;
 	f[FIG_WRITE_PENDING] = q->nr_dirty_pages + q->nr_writeback_pages;
 	f[FIG_SLAB_UNRECLAIMABLE] = q->kmem.nr_slab_pages[0];
 	f[FIG_SLAB_RECLAIMABLE] = q->kmem.nr_slab_pages[1];

@@ -61,6 +61,7 @@ static int init_lru(struct quire *q)
 	workingset_init(q);
 	lru_set_policy(q, q->cfg.policy ? q->cfg.policy : &policy_second_chance);
 	reclaim_init(q);
+	writeback_init(q);
 	return 0;
 }
 

@@ -61,6 +61,10 @@ struct address_space {
 	u64 ra_size;                    /* readahead: pages of the last window */
 	u64 i_seq;                      /* changes when the file shrinks and when a folio was written out */
 	struct mutex wb_mutex;          /* held while folios are written out or truncated */
+	u64 nr_dirty;                   /* pages, of those that count (file/page_writeback.c, all of this) */
+	u64 dirtied_ns;                 /* since when it has some */
+	struct address_space *wb_prev, *wb_next; /* q->wb's list */
+	u64 writeback_index;            /* page at which writing by and by goes on */
 };
 
 #define FMODE_READ 1u

@@ -18,6 +18,7 @@
 #include <quire/task.h>
 #include <quire/types.h>
 #include <quire/vmstat.h>
+#include <quire/writeback.h>
 #include <port/port.h>
 #include <sync.h>
 
@@ -92,6 +93,7 @@ struct quire {
 	struct lruvec lru;               /* quire/lru.h */
 	struct reclaim_info reclaim;     /* quire/lru.h */
 	u64 nr_dirty_pages, nr_writeback_pages; /* of frame-backed files; file/ */
+	struct writeback_info wb;        /* quire/writeback.h */
 	u64 nr_lru_pages[NR_LRU_LISTS];  /* pages (not folios) on the lists, as /proc sorts them; file/lru.c */
 	u64 total_swap_pages, nr_free_swap_pages, nr_swapcache_pages; /* swap/ */
 	u64 vm_events[96];               /* enum vm_event_item, quire/vmstat.h */

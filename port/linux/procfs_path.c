@@ -24,7 +24,10 @@ static const struct known pressure_files[] = { { "memory", PROCFS_PRESSURE_MEMOR
 static const struct known vm_files[] = {
 	{ "overcommit_memory", PROCFS_OVERCOMMIT_MEMORY }, { "overcommit_ratio", PROCFS_OVERCOMMIT_RATIO },
 	{ "max_map_count", PROCFS_MAX_MAP_COUNT }, { "min_free_kbytes", PROCFS_MIN_FREE_KBYTES },
-	{ "swappiness", PROCFS_SWAPPINESS }, { "compact_memory", PROCFS_COMPACT_MEMORY },
+	{ "dirty_background_ratio", PROCFS_DIRTY + WB_DIRTY_BACKGROUND_RATIO },
+	{ "dirty_background_bytes", PROCFS_DIRTY + WB_DIRTY_BACKGROUND_BYTES }, { "dirty_ratio", PROCFS_DIRTY + WB_DIRTY_RATIO },
+	{ "dirty_bytes", PROCFS_DIRTY + WB_DIRTY_BYTES }, { "dirty_writeback_centisecs", PROCFS_DIRTY + WB_DIRTY_WRITEBACK_CENTISECS },
+	{ "dirty_expire_centisecs", PROCFS_DIRTY + WB_DIRTY_EXPIRE_CENTISECS }, { "swappiness", PROCFS_SWAPPINESS }, { "compact_memory", PROCFS_COMPACT_MEMORY },
 	{ "drop_caches", PROCFS_DROP_CACHES }, { "panic_on_oom", PROCFS_PANIC_ON_OOM },
 	{ "oom_kill_allocating_task", PROCFS_OOM_KILL_ALLOCATING_TASK }, { "oom_dump_tasks", PROCFS_OOM_DUMP_TASKS },
 };

@@ -112,6 +112,10 @@ size_t proc_pagemap(struct mm_struct *m, u64 addr, u64 *entries, size_t n)
 }
 u64 proc_kpagecount(struct quire *m, pfn_t pfn) { return pfn + 1; }
 u64 proc_kpageflags(struct quire *m, pfn_t pfn) { return pfn + 2; }
+static enum wb_setting dirty_set;
+static s64 dirty_value;
+int wb_setting_set(struct quire *m, enum wb_setting which, s64 v) { dirty_set = which; dirty_value = v; return v > 100 ? -EINVAL : 0; }
+s64 wb_setting_get(struct quire *m, enum wb_setting which) { return 40 + which; }
 static unsigned slabs_dropped;
 u64 drop_slab(struct quire *m) { slabs_dropped++; return 0; }
 int set_swappiness(struct quire *m, s64 value) { swappiness = value; return value > 200 ? -EINVAL : 0; }
@@ -463,6 +467,11 @@ static void test_stores(void **state)
 	assert_int_equal(store("/proc/sys/vm/swappiness", "70\n"), 3);
 	assert_int_equal(swappiness, 70);
 	assert_int_equal(store("/proc/sys/vm/swappiness", "201"), -EINVAL);
+	assert_int_equal(store("/proc/sys/vm/dirty_ratio", "30\n"), 3);
+	assert_true(dirty_set == WB_DIRTY_RATIO && dirty_value == 30);
+	assert_int_equal(store("/proc/sys/vm/dirty_expire_centisecs", "70\n"), 3);
+	assert_true(dirty_set == WB_DIRTY_EXPIRE_CENTISECS && dirty_value == 70);
+	assert_int_equal(store("/proc/sys/vm/dirty_background_ratio", "101"), -EINVAL);
 	assert_int_equal(store("/proc/sys/vm/compact_memory", "0"), -EINVAL);
 	assert_int_equal(store("/proc/sys/vm/compact_memory", "1"), 1);
 	assert_int_equal(compactions, 1);

@@ -264,6 +264,7 @@ static void put_number(struct fmt_buf *out, u64 v)
 static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 {
 	switch (kind) {
+	case PROCFS_DIRTY ... PROCFS_DIRTY_LAST: fmt_printf(out, "%ld\n", (long)wb_setting_get(q, kind - PROCFS_DIRTY)); break;
 	case PROCFS_MEMINFO: proc_meminfo(q, out); break;
 	case PROCFS_VMSTAT: proc_vmstat(q, out); break;
 	case PROCFS_BUDDYINFO: proc_buddyinfo(q, out); break;
@@ -330,7 +331,7 @@ bool procfs_is_writable(u32 kind)
 	switch (kind) {
 	case PROCFS_OVERCOMMIT_MEMORY: case PROCFS_OVERCOMMIT_RATIO: case PROCFS_MAX_MAP_COUNT:
 	case PROCFS_MIN_FREE_KBYTES: case PROCFS_DROP_CACHES: case PROCFS_OOM_SCORE_ADJ: case PROCFS_MEM:
-	case PROCFS_SWAPPINESS: case PROCFS_COMPACT_MEMORY:
+	case PROCFS_SWAPPINESS: case PROCFS_COMPACT_MEMORY: case PROCFS_DIRTY ... PROCFS_DIRTY_LAST:
 	case PROCFS_PANIC_ON_OOM: case PROCFS_OOM_KILL_ALLOCATING_TASK: case PROCFS_OOM_DUMP_TASKS:
 	case PROCFS_CLEAR_REFS:
 		return true;
@@ -464,6 +465,9 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 			return -EINVAL;
 		set_min_free_kbytes(q, (u64)v);
 		return 0;
+	case PROCFS_DIRTY ... PROCFS_DIRTY_LAST:
+		/* Kept and shown; pages of files are the host's here, which has its own. */
+		return wb_setting_set(q, name->kind - PROCFS_DIRTY, v);
 	case PROCFS_SWAPPINESS:
 		return set_swappiness(q, v);
 	case PROCFS_COMPACT_MEMORY:

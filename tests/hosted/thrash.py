@@ -74,7 +74,17 @@ def settings():
     expect(int(counts["compact_migrate_scanned"]) > 0 and re.fullmatch("[1-9][0-9]*", counts["drop_pagecache"]), out)
 
 
-TESTS = [too_small, squeezed, policies, settings]
+def dirty_settings():
+    """vm.dirty_*: Linux's defaults, checks, and of ratio and bytes the last one written counts."""
+    script = ("cd /proc/sys/vm; cat dirty_background_ratio dirty_background_bytes dirty_ratio dirty_bytes dirty_writeback_centisecs "
+              "dirty_expire_centisecs; echo 101 > dirty_ratio || echo no; echo 8191 > dirty_bytes || echo no; "
+              "echo 1048576 > dirty_bytes; cat dirty_ratio dirty_bytes; echo 0 > dirty_expire_centisecs && echo yes; "
+              "grep -E '^nr_dirty_threshold' /proc/vmstat")
+    code, out, _ = run("--memory", "64M", "--", "bash", "-c", script)
+    expect(code == 0 and out.split() == "10 0 20 0 500 3000 no no 0 1048576 yes nr_dirty_threshold 256".split(), f"exit code {code}: {out}")
+
+
+TESTS = [too_small, squeezed, policies, settings, dirty_settings]
 
 
 if __name__ == "__main__":
