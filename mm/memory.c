@@ -217,10 +217,13 @@ static bool zap_needs_split(struct mmu_gather *tlb, struct pt_iter *it)
 	return true;
 }
 
-/* How many entries can go at once: a whole contiguous set, if it lies in the range. */
-static u32 zap_batch(const struct pt_iter *it, pte_t p)
+/* How many entries can go at once: a whole contiguous set, if it lies in the range and is still of one folio (reclaim splits
+ * folios and leaves their entries as they are). */
+static u32 zap_batch(struct mm_struct *mm, const struct pt_iter *it, pte_t p)
 {
-	return pte_cont(p) && !(it->addr & (CONT_PTE_SIZE - 1)) && it->addr + CONT_PTE_SIZE <= it->end ? CONT_PTES : 1;
+	if (!pte_cont(p) || (it->addr & (CONT_PTE_SIZE - 1)) || it->addr + CONT_PTE_SIZE > it->end)
+		return 1;
+	return folio_nr_pages(pte_folio(mm, p)) >= CONT_PTES ? CONT_PTES : 1;
 }
 
 static void zap_entry(struct mmu_gather *tlb, struct zap_run *run, struct pt_iter *it)
@@ -237,7 +240,7 @@ static void zap_entry(struct mmu_gather *tlb, struct zap_run *run, struct pt_ite
 	if (it->level != PT_LAST_LEVEL) {
 		clear_block(tlb, it->slot, it->addr);
 	} else {
-		n = zap_batch(it, p);
+		n = zap_batch(mm, it, p);
 		clear_ptes(mm, it->slot, n);
 		it->next = it->addr + ((u64)n << PAGE_SHIFT);
 	}
