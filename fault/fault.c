@@ -241,6 +241,8 @@ static enum vm_fault_reason serve_need(struct vm_fault *vmf)
 		return serve_bytes(vmf);
 	case NEED_SWAP:
 		return serve_swap(vmf);
+	case NEED_SWAP_BLOCK:
+		return serve_swap_block(vmf);
 	case NEED_STACK:
 		FAULT_TRACE(vmf->q, "expand_stack");
 		return expand_stack(vmf->mm, vmf->address) ? VM_FAULT_BADMAP : VM_FAULT_RETRY;
@@ -259,8 +261,11 @@ static enum vm_fault_reason serve_need(struct vm_fault *vmf)
 
 static enum vm_fault_reason fault_service(struct vm_fault *vmf)
 {
-	enum vm_fault_reason r = serve_need(vmf);
+	enum vm_fault_reason r;
 
+	if (unlikely(vmf->nblock && vmf->need != NEED_SWAP_BLOCK))
+		spare_drop(vmf);
+	r = serve_need(vmf);
 	if (vmf->need_file)
 		file_put(vmf->need_file);
 	vmf->need_file = NULL;
@@ -286,6 +291,8 @@ enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 f
 	vmf->dirtied = false;
 	vmf->tries = 0;
 	vmf->swap_error = 0;
+	vmf->nblock = 0;
+	vmf->no_block = false;
 	do {
 		fault_begin(vmf);
 		r = fault_step(vmf);

@@ -68,9 +68,10 @@ enum vm_fault_need {
 	NEED_MM_IDLE,    /* a mapping call is at work here */
 	NEED_MIGRATION,  /* the page is on the move */
 	NEED_SWAP,       /* vmf->spare is to be filled with vmf->swap (swap.c) */
+	NEED_SWAP_BLOCK, /* vmf->spare is to be filled with vmf->block[] (swapblock.c) */
 };
 
-enum spare_state { SPARE_RAW, SPARE_CLEAR, SPARE_BYTES, SPARE_SWAP };
+enum spare_state { SPARE_RAW, SPARE_CLEAR, SPARE_BYTES, SPARE_SWAP, SPARE_SWAP_BLOCK };
 
 /* One fault.  Belongs to its context. */
 struct vm_fault {
@@ -100,6 +101,9 @@ struct vm_fault {
 	u64 spare_pgoff;
 	struct swap_read swap;       /* NEED_SWAP, SPARE_SWAP: what is, or was, to be read */
 	int swap_err;                /* SPARE_SWAP: 0, or it could not be read */
+	u32 nblock;                  /* pages of a block on its way in (swapblock.c); their slots are held */
+	bool no_block;               /* that failed: the page comes alone */
+	u64 block[BLOCK_PAGES];      /* their entries */
 
 	struct mmu_gather tlb;
 	bool tlb_used;               /* this step cleared or restricted entries */
@@ -189,6 +193,17 @@ enum vm_fault_reason do_swap_page(struct vm_fault *vmf);
 void fault_report_swap_error(struct vm_fault *vmf);
 /* Serves NEED_SWAP, and reads neighbours along with it: swapin.c. */
 enum vm_fault_reason serve_swap(struct vm_fault *vmf);
+/* ---- swapblock.c: inside a step, unless noted ---- */
+/* Can the swapped pages around the address come back as one folio?  Then it is the spare, and NEED_SWAP_BLOCK has to be served. */
+bool swap_block_begin(struct vm_fault *vmf);
+/* Under no lock: serves that. */
+enum vm_fault_reason serve_swap_block(struct vm_fault *vmf);
+/* Maps the SPARE_SWAP_BLOCK; false (and it is given back) if something has changed. */
+bool swap_block_finish(struct vm_fault *vmf);
+/* Under q->lock: the slots of a block are held no more. */
+void swap_block_release(struct vm_fault *vmf);
+
+/* ---- filefault.c ---- */
 /* No entry yet, in a VMA with a file. */
 enum vm_fault_reason do_file_fault(struct vm_fault *vmf);
 /* The step needs a private copy of a token's bytes: the prepared spare, or NULL and *r. */

@@ -21,6 +21,7 @@ void spare_give_back(struct vm_fault *vmf)
 	struct quire *q = vmf->q;
 
 	spin_lock(&q->lock);
+	swap_block_release(vmf);
 	folio_unhold(q, vmf->spare);
 	folio_put(q, vmf->spare, 1);
 	spin_unlock(&q->lock);
@@ -69,8 +70,7 @@ struct folio *spare_take(struct vm_fault *vmf)
 
 void spare_drop(struct vm_fault *vmf)
 {
-	folio_drop_held(vmf->q, vmf->spare);
-	vmf->spare = NULL;
+	spare_give_back(vmf); /* its own transaction here */
 }
 
 bool memory_allows(struct quire *q, unsigned order)

@@ -5,6 +5,8 @@
  *   not there                            -> read into a new frame (a major one): at once from memory; from a device under
  *                                           no lock, together with neighbours (swapin.c), and then this step again
  *
+ * From memory, with neighbours that are out, too, while there is enough of it (swapblock.c).
+ *
  * The entry then gives its count back.  If that was the last one the slot is free and the page is this entry's alone: it
  * is mapped as it would be after a first touch.  If other address spaces still hold the entry (fork), the folio stays in, or
  * goes into, the swap cache, so that they will find the same frame, and is mapped for reading; a write then goes on to
@@ -128,7 +130,11 @@ enum vm_fault_reason do_swap_page(struct vm_fault *vmf)
 	struct swap_read want;
 
 	FAULT_TRACE(q, "do_swap_page");
+	if (vmf->spare && vmf->spare_state == SPARE_SWAP_BLOCK && swap_block_finish(vmf))
+		return VM_FAULT_DONE;
 	if (swap_cache_empty_hint(q, entry)) {
+		if (!vmf->spare && swap_block_begin(vmf))
+			return fault_retry(vmf, NEED_SWAP_BLOCK);
 		fresh = swap_needs_io(q, entry, &want) ? swap_in_device(vmf, entry, &want, &r) : swap_in(vmf, entry, &r);
 		if (!fresh)
 			return r;

@@ -43,6 +43,13 @@ static void test_model_with_failures(void **state)
 		  SIM_FAIL_ALL, 3, steps(6000));
 }
 
+/* Memory for a while ample, so that pages that were sent out with MADV_PAGEOUT come back in blocks. */
+static void test_model_with_room(void **state)
+{
+	run_model(&(struct sim_config){ .memory = 24 * MIB, .folio_max_order = 4, .check_law1 = true, .check_reuse = true,
+					.break_percent = 10 }, add_zram, 5, SIM_FAIL_ALL, 2, steps(4000));
+}
+
 /* ---- one thing at a time ---- */
 static void test_fork_shares_a_slot(void **state)
 {
@@ -238,6 +245,54 @@ static void test_madvise_pageout(void **state)
 	end_world(w.q);
 }
 
+/* A fault brings the whole block of 64 KiB back as one folio, if nothing is odd about its entries; else the page alone. */
+static void test_blocks_come_back_whole(void **state)
+{
+	struct sim_config cfg = { .memory = 64 * MIB, .folio_max_order = 4, .check_law1 = true, .check_reuse = true };
+	struct world w = { .q = machine_with_swap(&cfg, 64 * MIB), .rnd = 1 };
+	struct proc p = proc_new(w.q, 512), c;
+	struct mm_struct *mm = sim_process_mm(p.p);
+	u32 at = (u32)((ALIGN_UP(p.base, CONT_PTE_SIZE) - p.base) / PAGE_SIZE);
+
+	for (u32 i = 0; i < 512; i++) {
+		w.last_tag += w.last_tag % 64 == 2; /* no incompressible ones here */
+		write_page(&w, &p, i);
+	}
+	assert_int_equal(sys_madvise(p.p->task, p.base, 512 * PAGE_SIZE, MADV_PAGEOUT), 0);
+	assert_int_equal(mm->rss[MM_SWAPENTS], 512);
+	check_page(&w, &p, at + 7);
+	assert_int_equal(w.q->vm_events[PSWPIN], 16);
+	assert_int_equal(mm->rss[MM_SWAPENTS], 512 - 16);
+	assert_int_equal(w.q->swap.nr_slots_used, 512 - 16);
+	assert_int_equal(folio_order(pte_folio(mm, pte_read(pte_lookup(mm, p.base + at * PAGE_SIZE)))), 4);
+	for (u32 i = 0; i < 16; i++)
+		check_page(&w, &p, at + i);
+	assert_int_equal(w.q->vm_events[PSWPIN], 16);
+	/* A hole in a block, and one that a child shares. */
+	assert_int_equal(sys_madvise(p.p->task, p.base + (at + 16) * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED), 0);
+	p.tag[at + 16] = 0;
+	check_page(&w, &p, at + 24);
+	assert_int_equal(w.q->vm_events[PSWPIN], 20); /* a quarter of it has no hole */
+	assert_true(proc_fork(&w, &p, &c));
+	check_page(&w, &c, at + 40);
+	check_page(&w, &p, at + 40);
+	assert_int_equal(w.q->vm_events[PSWPIN], 21);
+	proc_exit(&c);
+	/* Reading one of its pages fails: the others are not to suffer. */
+	sim_fail_nth(w.q, BIT(FAIL_IO), 3);
+	check_page(&w, &p, at + 64);
+	sim_fail_none(w.q);
+	assert_int_equal(port_ctx()->nswaps, 0);
+	check_machine(w.q);
+	for (u32 i = 0; i < 512; i++)
+		write_page(&w, &p, i);
+	for (u32 i = 0; i < 512; i++)
+		check_page(&w, &p, i);
+	check_machine(w.q);
+	proc_exit(&p);
+	end_world(w.q);
+}
+
 /* Background reclaim stops above the high watermark. */
 static void test_kswapd_balances(void **state)
 {
@@ -309,8 +364,8 @@ int main(void)
 		cmocka_unit_test(test_damaged_page_is_noticed), cmocka_unit_test(test_swapoff_brings_everything_back),
 		cmocka_unit_test(test_higher_priority_first), cmocka_unit_test(test_locked_pages_stay),
 		cmocka_unit_test(test_lazily_freed_pages_are_dropped), cmocka_unit_test(test_four_times_memory),
-		cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
-		cmocka_unit_test(test_model_with_failures), cmocka_unit_test(test_failure_sweep),
+		cmocka_unit_test(test_blocks_come_back_whole), cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
+		cmocka_unit_test(test_model_with_failures), cmocka_unit_test(test_model_with_room), cmocka_unit_test(test_failure_sweep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
