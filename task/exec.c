@@ -256,6 +256,7 @@ int exec_mm(struct quire *q, const struct exec_args *args, struct exec_result *o
 		out->entry = entry_of(s);
 		out->sp = s->plan.sp;
 		out->exec_stack = elf_wants_exec_stack(&s->prog);
+		out->has_interp = s->interp_file != NULL;
 		s->mm = NULL;
 	}
 	release(q, s);

@@ -98,6 +98,7 @@ struct exec_result {
 	struct mm_struct *mm;          /* a new one, users = 1 */
 	u64 entry, sp;                 /* where the guest starts */
 	bool exec_stack;
+	bool has_interp;               /* somebody else than the program loads its libraries */
 };
 /* Builds a new address space.  0, or -ENOEXEC, -ENOMEM, -E2BIG, -EACCES, -ELIBBAD ...; nothing kept on failure. */
 int exec_mm(struct quire *q, const struct exec_args *args, struct exec_result *out);

@@ -31,6 +31,7 @@
 struct prepared {
 	struct mm_struct *mm;
 	u64 entry, sp;
+	bool has_interp;
 	char path[PATH_SIZE];
 	char comm[TASK_COMM_LEN];
 };
@@ -292,6 +293,7 @@ long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags)
 		prepared.mm = res.mm;
 		prepared.entry = res.entry;
 		prepared.sp = res.sp;
+		prepared.has_interp = res.has_interp;
 		set_names(&prepared, f, called);
 		map_vdso(res.mm);
 	}
@@ -356,7 +358,7 @@ static void switch_mm(struct kthread *k, struct mm_struct *mm)
 	ctx_leave_mm(k->ctx);
 	host_call(__NR_munmap, PAGE_SIZE * 16, GUEST_END - PAGE_SIZE * 16);
 	kproc.nnative = 0;
-	patch_exec();
+	patch_exec(prepared.has_interp);
 	kproc.fresh = kproc.fork_faults = 0;
 	kproc.mm = mm;
 	kproc.flushed = host_mm_of(mm)->base;
@@ -380,6 +382,7 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	host_call(__NR_prctl, 15 /* PR_SET_NAME */, prepared.comm);
 	for (i = 0; i < sizeof(prepared.path); i++)
 		kproc.exe_path[i] = prepared.path[i];
+	exec_credentials();
 	host_call(__NR_arch_prctl, 0x1002 /* ARCH_SET_FS */, 0);
 	k->clear_child_tid = 0;
 	k->guest_robust_head = 0;

@@ -16,6 +16,8 @@ void exec_area_free(struct exec_strings *s);
 /* Builds the new address space from name (PATH_SIZE bytes, overwritten).  0 or errno; then exec_commit() cannot fail. */
 long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags);
 void exec_commit(struct kthread *k, struct ucontext_host *uc);
+/* exec_creds.c: user and group numbers, capabilities, dumpability. */
+void exec_credentials(void);
 /* Lists the host's vdso in the new address space. */
 void map_vdso(struct mm_struct *mm);
 void fmt_uint(char *out, u64 v);

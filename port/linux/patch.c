@@ -357,10 +357,12 @@ void patch_check_room(u64 at)
 	port_tlb_sync(mm);
 }
 
-void patch_exec(void)
+void patch_exec(bool has_interp)
 {
-	if (shared_area()->options & OPT_PATCH)
-		memset(&kproc.patch, 0, sizeof(kproc.patch));
+	if (!(shared_area()->options & OPT_PATCH))
+		return;
+	memset(&kproc.patch, 0, sizeof(kproc.patch));
+	kproc.patch.own_only = !has_interp;
 }
 
 /* ---- mapping ---- */
@@ -392,6 +394,12 @@ static bool claim(int i, u64 base)
 	return true;
 }
 
+/* A program without an interpreter that maps other files' text translates it: it reads it, and must find what the file holds. */
+static bool is_run_here(const struct file *f)
+{
+	return !kproc.patch.own_only || (kproc.mm->exe_file && f->mapping == kproc.mm->exe_file->mapping);
+}
+
 static bool is_private_text(u64 addr)
 {
 	struct vm_area_struct *v;
@@ -399,7 +407,7 @@ static bool is_private_text(u64 addr)
 
 	spin_lock(&kproc.mm->lock);
 	v = vma_lookup(kproc.mm, addr);
-	ok = v && v->vm_file && !(v->vm_flags & (VM_SHARED | VM_WRITE)) && (v->vm_flags & VM_EXEC);
+	ok = v && v->vm_file && !(v->vm_flags & (VM_SHARED | VM_WRITE)) && (v->vm_flags & VM_EXEC) && is_run_here(v->vm_file);
 	spin_unlock(&kproc.mm->lock);
 	return ok;
 }
@@ -462,7 +470,7 @@ static bool find_text(u64 addr, struct text *t)
 	spin_lock(&mm->lock);
 	v = vma_lookup(mm, addr);
 	ok = v && v->vm_file && !(v->vm_flags & (VM_SHARED | VM_WRITE)) && (v->vm_flags & VM_EXEC) &&
-	     (v->vm_file->mapping->flags & AS_TOKEN);
+	     (v->vm_file->mapping->flags & AS_TOKEN) && is_run_here(v->vm_file);
 	if (ok) {
 		t->f = v->vm_file;
 		file_get(t->f);

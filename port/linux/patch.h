@@ -65,6 +65,7 @@ struct patch_proc {
 	u64 base[PATCH_MAX_BLOCKS];      /* address of the block's first byte; 0 = this process does not use it */
 	u32 off;                         /* no more rewritten text in this process: the guest wants the slots' addresses */
 	u32 slots_mapped;
+	u32 own_only;                    /* a static program: text of other files is data to it (valgrind, emulators) */
 	struct { u64 ip; u32 hits; } hot[PATCH_HOT]; /* trapping sites, hashed; hits ~0 = cannot be rewritten */
 };
 
@@ -109,7 +110,7 @@ bool patch_slot_fault(u64 addr);
 /* The guest has mapped something up to or around `at`. */
 void patch_check_room(u64 at);
 /* exec: a new address space. */
-void patch_exec(void);
+void patch_exec(bool has_interp);
 
 /* ---- patch_store.c (instrumented) ---- */
 void patch_store_init(void);
