@@ -10,6 +10,7 @@
 #include <port/sim/process.h>
 #include <port/sim/simfs.h>
 #include <mm/mm.h>
+#include <quire/swap.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/sys.h>
@@ -20,7 +21,21 @@
 struct life {
 	struct sim_process *p;
 	struct file *file;
+	unsigned blocks;
 };
+
+typedef void (*life_fn)(struct quire *q, unsigned i, void *arg);
+
+static unsigned count_blocks(struct mm_struct *mm)
+{
+	struct pt_iter it;
+	unsigned n = 0;
+
+	pt_iter_init(&it, mm->q, mm->pgd, 0, mm->task_size);
+	while (pt_iter_next(&it))
+		n += it.level != PT_LAST_LEVEL;
+	return n;
+}
 
 /* Mappings made, split, joined, filled, moved, given up; a file; a child that writes. */
 static void live(struct quire *q, unsigned i, void *arg)
@@ -50,6 +65,46 @@ static void live(struct quire *q, unsigned i, void *arg)
 	sys_brk(t, 0);
 	sys_munmap(t, (u64)b, 4 * PAGE_SIZE);
 	sys_munmap(t, (u64)a, 16 * PAGE_SIZE);
+}
+
+#define BLOCK (2ul << 20)
+#define AT 0x40000000ul
+#define SWAP "/dev/zram0"
+
+/* Blocks of 2 MiB: made, shared and copied by fork, made one's own again, moved, taken apart by protection, unmapping and swap, given up. */
+static void live_with_blocks(struct quire *q, unsigned i, void *arg)
+{
+	struct life *l = arg;
+	struct task *t = l->p->task;
+	struct sim_process *c;
+	u64 v;
+
+	if (i)
+		return;
+	sys_mmap(t, AT, 2 * BLOCK, RW, ANON | MAP_FIXED, NULL, 0);
+	sys_madvise(t, AT, 2 * BLOCK, MADV_HUGEPAGE);
+	sim_process_store(l->p, AT, 8, 1);
+	sim_process_store(l->p, AT + BLOCK, 8, 2);
+	l->blocks = count_blocks(t->mm);
+	c = sim_process_fork(l->p);
+	if (!IS_ERR(c)) {
+		sim_process_store(c, AT + BLOCK, 8, 3);
+		sim_process_exit(c);
+	}
+	sim_process_store(l->p, AT, 8, 4);
+	sys_mremap(t, AT, BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, AT + 4 * BLOCK);
+	sys_mprotect(t, AT + BLOCK + 5 * PAGE_SIZE, 20 * PAGE_SIZE, PROT_READ);
+	sys_madvise(t, AT + 4 * BLOCK + 64 * PAGE_SIZE, 8 * PAGE_SIZE, MADV_PAGEOUT);
+	sim_process_load(l->p, AT + 4 * BLOCK + 65 * PAGE_SIZE, 8, &v);
+	sys_munmap(t, AT + 4 * BLOCK + 7 * PAGE_SIZE, 3 * PAGE_SIZE);
+	sys_munmap(t, AT + 4 * BLOCK, BLOCK);
+	sys_mmap(t, AT, BLOCK, RW, ANON | MAP_FIXED, NULL, 0);
+	sys_madvise(t, AT, BLOCK, MADV_HUGEPAGE);
+	sim_process_store(l->p, AT, 8, 5);
+	sys_munmap(t, AT + BLOCK - PAGE_SIZE, 2 * PAGE_SIZE);
+	sys_madvise(t, AT, BLOCK, MADV_HUGEPAGE);
+	sys_munmap(t, AT, BLOCK);
+	sim_process_store(l->p, AT + BLOCK + PAGE_SIZE, 8, 6);
 }
 
 /* Everybody's process ends.  Address spaces without a task (a fork cut short) went with the dead context. */
@@ -83,7 +138,7 @@ static struct figures in_use(struct quire *q)
 }
 
 /* One life that ends at event n (~0: in peace).  Returns its events. */
-static u64 one_life(struct quire *q, u64 n)
+static u64 one_life(struct quire *q, life_fn live_it, u64 n)
 {
 	struct life l = { .p = sim_process_new(q, "life"), .file = sim_file_create(q, "/tmp/life", NULL, 4 * PAGE_SIZE) };
 	unsigned dead;
@@ -91,9 +146,11 @@ static u64 one_life(struct quire *q, u64 n)
 	assert_non_null(l.p);
 	assert_non_null(l.file);
 	sim_kill_at(q, 0, n);
-	sim_run(q, 1, live, &l);
+	sim_run(q, 1, live_it, &l);
 	sim_kill_at(q, 0, 0);
 	dead = sim_recover_dead(q);
+	if (n == ~0ull && live_it == live_with_blocks)
+		assert_int_equal(l.blocks, 2);
 	/* A life varies by a few events with the state of the caches: the last ones may not be reached. */
 	assert_int_equal(dead, sim_kill_events(q) == n);
 	assert_int_equal(q->lock.word, 0);
@@ -111,22 +168,23 @@ static u64 one_life(struct quire *q, u64 n)
 #define MAY_LOSE_OBJECTS 1
 #define MAY_LOSE_FRAMES 0
 
-static void killed_at_every_event(void **state)
+static void kill_at_every_event(struct quire *q, life_fn live_it, u64 step)
 {
-	struct quire *q = sim_machine_new(&(struct sim_config){ .memory = 32 << 20, .sched = SIM_SCHED_ONE });
-	u64 n, events, step = getenv("QUIRE_LONG") ? 1 : 7, deaths = 0, costly = 0;
+	u64 n, events, deaths = 0, costly = 0;
 	struct figures before, now;
 
-	one_life(q, ~0ull);
+	one_life(q, live_it, ~0ull);
 	before = in_use(q);
-	events = one_life(q, ~0ull);
+	events = one_life(q, live_it, ~0ull);
 	now = in_use(q);
 	assert_int_equal(now.frames, before.frames);
 	assert_int_equal(now.objects, before.objects);
 	assert_true(events > 1000); /* the stores are really seen */
+	if (getenv("QUIRE_LONG"))
+		step = 1;
 	for (n = 1 + sim_seed(0) % step; n <= events; n += step) {
 		before = now;
-		one_life(q, n);
+		one_life(q, live_it, n);
 		now = in_use(q);
 		assert_true(phys_is_valid(q));
 		assert_in_range(now.objects - before.objects, 0, MAY_LOSE_OBJECTS);
@@ -136,6 +194,25 @@ static void killed_at_every_event(void **state)
 	}
 	fprintf(stderr, "%llu deaths in %llu events; %llu cost an object\n", (unsigned long long)deaths,
 		(unsigned long long)events, (unsigned long long)costly);
+}
+
+static void killed_at_every_event(void **state)
+{
+	struct quire *q = sim_machine_new(&(struct sim_config){ .memory = 32 << 20, .sched = SIM_SCHED_ONE });
+
+	kill_at_every_event(q, live, 7);
+	sim_machine_free(q);
+}
+
+static void killed_with_blocks(void **state)
+{
+	struct quire *q = sim_machine_new(&(struct sim_config){ .memory = 64 << 20, .sched = SIM_SCHED_ONE, .folio_max_order = PMD_ORDER });
+
+	assert_int_equal(swapon_compressed(q, SWAP, 4096, SWAP_PRIO_DEFAULT), 0);
+	kill_at_every_event(q, live_with_blocks, 61);
+	assert_int_equal(q->swap.nr_slots_used, 0);
+	assert_true(q->vm_events[THP_FAULT_ALLOC] > 0 && q->vm_events[THP_SPLIT_PAGE] > 0 && q->vm_events[PSWPOUT] > 0);
+	assert_int_equal(swapoff(q, SWAP), 0);
 	sim_machine_free(q);
 }
 
@@ -187,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(killed_at_every_event),
+		cmocka_unit_test(killed_with_blocks),
 		cmocka_unit_test(waiters_recover_a_dead_owner),
 	};
 
