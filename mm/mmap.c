@@ -176,7 +176,8 @@ static int check_mapping(struct mm_struct *mm, const struct file *file, u64 prot
 	if (!mlock_future_ok(mm, *vm_flags, p->end - p->start))
 		return -EAGAIN;
 	if (file && !(flags & MAP_ANONYMOUS)) {
-		if (!file_offset_ok(p->pgoff, p->end - p->start))
+		/* Pipes, directories and the like have no size to go beyond. */
+		if (!(file->mode & FMODE_NOMMAP) && !file_offset_ok(p->pgoff, p->end - p->start))
 			return -EOVERFLOW;
 		err = check_file_mapping(file, prot, flags, vm_flags);
 	} else {

@@ -102,7 +102,7 @@ static void test_process_vm(void **state)
 	u64 iov = BASE + (1 << 20);
 	/* Scattered over both: 100 + 0 + 9000 bytes here, 5000 + 4100 there. */
 	u64 local[6] = { BASE + 7, 100, 0, 0, BASE + 20000, 9000 }, far[4] = { BASE + 1, 5000, BASE + 30001, 4100 };
-	u64 fresh[2] = { BASE + (64 << 20), 3 * PAGE_SIZE };
+	u64 fresh[2] = { BASE + (64 << 20), 3 * PAGE_SIZE }, stack = BASE + (128 << 20), below[2] = { stack - 200, 100 };
 	s64 anon;
 	u64 bad[2] = { BASE + (512 << 20), 10 }, half[4] = { BASE, 100, BASE + (512 << 20), 100 };
 	u8 *data = malloc(64 * 1024), *got = malloc(64 * 1024);
@@ -142,6 +142,13 @@ static void test_process_vm(void **state)
 	anon = o->mm->rss[MM_ANONPAGES];
 	assert_int_equal(sys_process_vm_writev(t, 2, iov + 8192, 1, iov + 9000, 1, 0), -EFAULT);
 	assert_int_equal(o->mm->rss[MM_ANONPAGES], anon + 3);
+	/* And if the other side's are not there, this side's are not touched: a stack does not grow. */
+	assert_int_equal(sys_mmap(t, stack, 2 * PAGE_SIZE, RW, ANON | MAP_GROWSDOWN, NULL, 0), (long)stack);
+	put(t, iov + 9000, below, sizeof(below));
+	assert_int_equal(sys_process_vm_writev(t, 2, iov + 9000, 1, iov + 8192, 1, 0), -EFAULT);
+	assert_int_equal(vma_start(find_vma(t->mm, stack)), stack);
+	assert_int_equal(sys_process_vm_writev(t, 2, iov + 9000, 1, iov + 4096, 1, 0), 100);
+	assert_int_equal(vma_start(find_vma(t->mm, stack)), stack - PAGE_SIZE);
 	free(data);
 	free(got);
 	task_exit(t);

@@ -20,7 +20,7 @@ struct cursor {
 	u32 flags;  /* ACCESS_* */
 	const struct user_iovec *iov;
 	u64 n, at;  /* entries; bytes into iov[0] */
-	u64 pinned; /* the other process's: bytes of iov[0] that were brought in */
+	u64 pinned; /* the other process's: how far into iov[0] pages were brought in */
 };
 
 #define PIN_PAGES 1024u /* Linux's PVM_MAX_KMALLOC_PAGES, in pointers */
@@ -78,14 +78,16 @@ static long copy_piece(struct cursor *from, struct cursor *to, void *buf, size_t
 	return got <= 0 ? -EFAULT : got;
 }
 
-/* Linux pins the other process's pages before it looks at the caller's: they come in also if those turn out to be bad. */
-static void pin_next(struct cursor *c, bool write)
+/* Linux pins the other process's pages before it looks at the caller's: they come in also if those turn out to be bad, and where there
+ * are none the caller's are left alone.  False: not even the next one is there. */
+static bool pin_next(struct cursor *c, bool write)
 {
 	u64 start = c->iov->base + c->at, pages = (PAGE_ALIGN(c->iov->base + c->iov->len) - (start & PAGE_MASK)) >> PAGE_SHIFT;
 
 	pages = MIN(pages, PIN_PAGES);
-	fault_in_remote(c->mm, start & PAGE_MASK, pages, write);
+	pages = fault_in_remote(c->mm, start & PAGE_MASK, pages, write);
 	c->pinned = (start & PAGE_MASK) + (pages << PAGE_SHIFT) - c->iov->base;
+	return pages;
 }
 
 /* far: whichever of them is the other process's. */
@@ -98,11 +100,12 @@ static long copy_all(struct cursor *from, struct cursor *to, struct cursor *far,
 
 		cursor_skip_empty(from);
 		cursor_skip_empty(to);
-		if (from->n && to->n && far->at >= far->pinned)
-			pin_next(far, far == to);
+		if (from->n && to->n && far->at >= far->pinned && !pin_next(far, far == to))
+			return done ? (long)done : -EFAULT;
 		n = (long)MIN(MIN(cursor_room(from), cursor_room(to)), MIN(PAGE_SIZE, RW_MAX - done));
 		if (!n)
 			return (long)done;
+		n = MIN(n, (long)(far->pinned - far->at));
 		n = copy_piece(from, to, buf, (size_t)n);
 		if (n < 0)
 			return done ? (long)done : n;

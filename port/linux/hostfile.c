@@ -66,18 +66,21 @@ static int for_bytes(struct address_space *m, u64 start, u64 end, bool write, lo
 	return err;
 }
 
-/* A file without an anchor has nothing that this process wrote. */
+/* Through a writable anchor: the host writes nothing for a mapping that cannot write, which is what private ones have.  Without one
+ * there is nothing that this process wrote. */
 static int hostfile_sync(struct address_space *m, u64 start, u64 end)
 {
-	int err = for_bytes(m, start & PAGE_MASK, PAGE_ALIGN(end), false, __NR_msync, MS_SYNC);
+	int err = for_bytes(m, start & PAGE_MASK, PAGE_ALIGN(end), true, __NR_msync, MS_SYNC);
 
 	return err == -EIO ? 0 : err;
 }
 
-/* The host's own punch, through the anchor.  (No access, no anchor: EACCES was said before.) */
+/* The host's own punch, through the anchor.  (No access, no anchor: EACCES was said before.)  Where no anchor reaches no file does. */
 static int hostfile_punch_hole(struct address_space *m, u64 start, u64 end)
 {
-	return for_bytes(m, start, end, true, __NR_madvise, MADV_REMOVE);
+	int err = for_bytes(m, start, end, true, __NR_madvise, MADV_REMOVE);
+
+	return err == -EIO && start >= ANCHOR_REACH ? -EFBIG : err;
 }
 
 static int hostfile_mincore(struct address_space *m, u64 index, u64 n, u8 *vec)
@@ -210,7 +213,7 @@ struct file *hostfile_open(int fd, u64 map_end, bool shared)
 	if (map_end > info.size && map_end - info.size > ANCHOR_REACH)
 		map_end = info.size;
 	if (!ret && info.regular && (mode & FMODE_READ))
-		ret = make_anchor(fd, &info, MAX(map_end, info.size), shared, mode);
+		ret = make_anchor(fd, &info, MAX(MAX(map_end, info.size), PAGE_SIZE), shared, mode);
 	if (ret)
 		return ERR_PTR(ret);
 	patch_note_file(info.dev, info.ino, info.size, info.mtime_sec, info.mtime_nsec);

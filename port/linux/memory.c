@@ -10,6 +10,7 @@
 #include "revoke.h"
 #include "../../sys/sys.h"
 #include <linux/capability.h>
+#include <linux/fcntl.h>
 
 #define RLIMIT_DATA_ 2
 #define RLIMIT_STACK_ 3
@@ -199,6 +200,16 @@ static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 	return mmap_regular(addr, len, prot, flags, fd, off);
 }
 
+/* A length that nobody can map; but the descriptor is looked at first. */
+static long mmap_bad_length(int fd, u64 len)
+{
+	long ret = host_call(__NR_fcntl, fd, F_GETFL);
+
+	if (ret >= 0 && (ret & O_PATH))
+		return -EBADF;
+	return ret < 0 ? ret : len ? -ENOMEM : -EINVAL;
+}
+
 long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off)
 {
 	if (off & ~PAGE_MASK)
@@ -209,11 +220,8 @@ long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off)
 		return sys_mmap(kproc.task, addr, len, prot, flags, NULL, off);
 	if ((s32)fd == KERNEL_FD)
 		return -EBADF;
-	if (!len || len > GUEST_END) {
-		long ret = host_call(__NR_fcntl, fd, 1 /* F_GETFD */);
-
-		return ret < 0 ? ret : len ? -ENOMEM : -EINVAL;
-	}
+	if (!len || len > GUEST_END)
+		return mmap_bad_length((s32)fd, len);
 	return mmap_file(addr, len, prot, flags, (s32)fd, off);
 }
 
