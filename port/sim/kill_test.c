@@ -11,6 +11,7 @@
 #include <port/sim/simfs.h>
 #include <mm/mm.h>
 #include <quire/swap.h>
+#include <reclaim/vmscan.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/sys.h>
@@ -216,6 +217,42 @@ static void killed_with_blocks(void **state)
 	sim_machine_free(q);
 }
 
+/* ---- the largest transaction ---- */
+
+#define SHARERS 8u /* as many address spaces as one transaction locks (mm/rmap.c) */
+
+/* A block that eight share becomes pages, in all of them at once: the undo log has room for it. */
+static void a_shared_block_is_split(void **state)
+{
+	struct quire *q = sim_machine_new(&(struct sim_config){ .memory = 64 << 20, .sched = SIM_SCHED_ONE, .folio_max_order = PMD_ORDER });
+	struct sim_process *p[SHARERS] = { sim_process_new(q, "shared") };
+	struct task *t = p[0]->task;
+	struct folio *folio;
+	u32 logged;
+	bool split;
+
+	sys_mmap(t, AT, BLOCK, RW, ANON | MAP_FIXED, NULL, 0);
+	sys_madvise(t, AT, BLOCK, MADV_HUGEPAGE);
+	sim_process_store(p[0], AT, 8, 1);
+	for (unsigned i = 1; i < SHARERS; i++)
+		p[i] = sim_process_fork(p[0]);
+	assert_int_equal(count_blocks(p[SHARERS - 1]->task->mm), 1);
+	folio = pte_folio(t->mm, pte_at(t->mm, AT));
+	spin_lock(&q->lock);
+	split = split_folio(q, folio);
+	logged = port_ctx()->log_len;
+	spin_unlock(&q->lock);
+	assert_true(split);
+	fprintf(stderr, "%u stores in the log, of %u\n", logged, UNDO_CAPACITY);
+	assert_in_range(logged, 8 * PT_ENTRIES, UNDO_CAPACITY - 1);
+	for (unsigned i = 0; i < SHARERS; i++) {
+		assert_true(mm_is_valid(p[i]->task->mm));
+		sim_process_exit(p[i]);
+	}
+	assert_true(phys_is_valid(q));
+	sim_machine_free(q);
+}
+
 /* ---- contexts that wait for a dead one's lock ---- */
 
 struct ledger {
@@ -265,6 +302,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(killed_at_every_event),
 		cmocka_unit_test(killed_with_blocks),
+		cmocka_unit_test(a_shared_block_is_split),
 		cmocka_unit_test(waiters_recover_a_dead_owner),
 	};
 
