@@ -14,8 +14,12 @@
  */
 #include <mm/mm.h>
 
-/* mm locks that one transaction may take: ctx->held[] has CTX_MAX_HELD places and callers hold some. */
-#define WALK_MAX_LOCKS 8u
+/*
+ * Locks of mms that map the folio which one transaction may keep: ctx->held[] has CTX_MAX_HELD places and callers hold some.  A walk that may
+ * cycle keeps others waiting for less long; and each block of 2 MiB that is split takes 512 entries of the undo log.
+ */
+#define WALK_MAX_LOCKS 48u
+#define WALK_FEW_LOCKS 8u
 
 /* ---- counts ---- */
 static u64 *mapped_counter(struct quire *q, const struct folio *folio)
@@ -83,6 +87,7 @@ struct walk {
 	rmap_visit_fn visit;
 	void *arg;
 	u32 flags;
+	u32 max_locks;
 	u32 left;  /* mappings not seen yet; 0 = done early */
 	u32 locks; /* taken since the last commit, and kept until the next */
 	bool used; /* something was found, or changed, in the mm at hand */
@@ -141,7 +146,7 @@ static bool walk_lock(struct walk *w, struct mm_struct *mm, bool *locked)
 		return true;
 	/* A lock that an earlier walk of the same transaction took is ours anyway, so a second walk reaches what it reached. */
 	if (!spin_is_kept(&mm->lock)) {
-		if ((w->flags & RMAP_KEPT) || w->locks >= WALK_MAX_LOCKS || !spin_trylock(&mm->lock)) {
+		if ((w->flags & RMAP_KEPT) || w->locks >= w->max_locks || !spin_trylock(&mm->lock)) {
 			spin_help(&mm->lock);
 			w->busy = true;
 			return false;
@@ -171,7 +176,7 @@ static void walk_unlock(struct walk *w, struct mm_struct *mm)
 /* Between two mms: commits so that their locks are free again.  Returns whether q->lock was dropped. */
 static bool walk_cycle(struct walk *w)
 {
-	if (!(w->flags & RMAP_MAY_CYCLE) || (w->locks < WALK_MAX_LOCKS && !txn_should_break()))
+	if (!(w->flags & RMAP_MAY_CYCLE) || (w->locks < w->max_locks && !txn_should_break()))
 		return false;
 	spin_unlock(&w->q->lock);
 	spin_lock(&w->q->lock);
@@ -245,7 +250,9 @@ static void walk_file(struct walk *w)
 
 enum rmap_result rmap_walk(struct quire *q, struct folio *folio, rmap_visit_fn visit, void *arg, u32 flags)
 {
-	struct walk w = {.q = q, .folio = folio, .visit = visit, .arg = arg, .flags = flags, .left = folio->f.mapcount};
+	bool few = (flags & RMAP_MAY_CYCLE) || folio_nr_pages(folio) >= PT_ENTRIES;
+	struct walk w = {.q = q, .folio = folio, .visit = visit, .arg = arg, .flags = flags, .left = folio->f.mapcount,
+			 .max_locks = few ? WALK_FEW_LOCKS : WALK_MAX_LOCKS};
 
 	lockdep_assert_held(&q->lock);
 	if (!w.left || !folio->f.mapping)

@@ -121,7 +121,7 @@ static void test_refused(void **state)
 	(void)state;
 }
 
-#define FAMILY 10u
+#define FAMILY 56u
 
 static void make_kin(struct mm_struct *mm, struct mm_struct **kin)
 {
@@ -227,7 +227,7 @@ static void test_no_memory(void **state)
 
 #define THREADS 4u
 #define OWN 24u
-#define KIN 9u
+#define KIN 49u
 
 struct together {
 	u64 rounds, bad, moved;

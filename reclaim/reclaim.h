@@ -51,7 +51,7 @@ void compact_memory(struct quire *q); /* /proc/sys/vm/compact_memory: all that c
 
 /* ---- reclaim/migrate.c ---- */
 #define MIGRATE_BATCH 64u
-#define MIGRATE_MMS 12u /* address spaces of one batch */
+#define MIGRATE_MMS 48u /* address spaces of one batch */
 /* Under no lock: moves what lies in up to MIGRATE_BATCH anonymous folios, given by their first frames, to other frames.  Batches of
  * 32 or more share one flush.  What cannot be moved now stays.  Returns how many moved. */
 u32 migrate_folios(struct quire *q, const pfn_t *heads, u32 n);

@@ -82,6 +82,30 @@ static void test_fork_shares_a_slot(void **state)
 	end_world(w.q);
 }
 
+/* A large folio that a server and all its children share is split, and its pages go. */
+static void test_large_folio_of_many(void **state)
+{
+	struct world w = { .q = machine_with_swap(&(struct sim_config){ .memory = 32 * MIB, .folio_max_order = 4 }, 16 * MIB),
+			   .rnd = 1, .last_tag = 20 };
+	struct proc p = proc_new(w.q, 512), c[30];
+
+	for (u32 i = 0; i < 512; i++)
+		write_page(&w, &p, i);
+	assert_true(folio_order(pte_folio(sim_process_mm(p.p), pte_at(sim_process_mm(p.p), p.base + MIB))) > 0);
+	for (u32 k = 0; k < ARRAY_SIZE(c); k++)
+		assert_true(proc_fork(&w, &p, &c[k]));
+	swap_out_all(w.q);
+	assert_int_equal(w.q->nr_anon_pages, 0);
+	for (u32 k = 0; k < ARRAY_SIZE(c); k++) {
+		check_page(&w, &c[k], 7 * k);
+		proc_exit(&c[k]);
+	}
+	check_page(&w, &p, 500);
+	check_machine(w.q);
+	proc_exit(&p);
+	end_world(w.q);
+}
+
 static void test_read_error_is_sigbus(void **state)
 {
 	struct world w = { .q = machine_with_swap(&(struct sim_config){ .memory = 16 * MIB }, 16 * MIB), .rnd = 1 };
@@ -360,7 +384,8 @@ static void test_failure_sweep(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fork_shares_a_slot), cmocka_unit_test(test_read_error_is_sigbus),
+		cmocka_unit_test(test_fork_shares_a_slot), cmocka_unit_test(test_large_folio_of_many),
+		cmocka_unit_test(test_read_error_is_sigbus),
 		cmocka_unit_test(test_damaged_page_is_noticed), cmocka_unit_test(test_swapoff_brings_everything_back),
 		cmocka_unit_test(test_higher_priority_first), cmocka_unit_test(test_locked_pages_stay),
 		cmocka_unit_test(test_lazily_freed_pages_are_dropped), cmocka_unit_test(test_four_times_memory),

@@ -59,11 +59,11 @@ struct mutex {
 	u32 word;
 };
 
-#define CTX_MAX_HELD 16
+#define CTX_MAX_HELD 64
 #define CTX_MAX_MUTEX 8
 #define CTX_MAX_PINS 12
 #define CTX_MAX_PARKED 1024
-#define CTX_MAX_MMS 16
+#define CTX_MAX_MMS 64
 #define CTX_MAX_SWAPS 36
 #define CTX_MAX_FILES 8
 #define UNDO_CAPACITY 16384
