@@ -12,7 +12,7 @@ enum figure {
 	FIG_FREE, FIG_FREE_BLOCKS, FIG_INACTIVE_ANON, FIG_ACTIVE_ANON, FIG_INACTIVE_FILE, FIG_ACTIVE_FILE, FIG_UNEVICTABLE,
 	FIG_DIRTY, FIG_WRITEBACK, FIG_WRITE_PENDING, FIG_SLAB_RECLAIMABLE, FIG_SLAB_UNRECLAIMABLE, FIG_ANON, FIG_MAPPED,
 	FIG_FILE, FIG_SHMEM, FIG_PAGETABLES, FIG_SWAPCACHED, FIG_MEMMAP, FIG_ZSPAGES,
-	FIG_DIRTY_THRESHOLD, FIG_DIRTY_BACKGROUND_THRESHOLD,
+	FIG_ISOLATED, FIG_DIRTY_THRESHOLD, FIG_DIRTY_BACKGROUND_THRESHOLD,
 	FIG_NUMA_HIT, FIG_PGFREE, FIG_PGALLOC_DMA, FIG_PGALLOC_DMA32, FIG_PGALLOC_NORMAL, /* counted since boot */
 	NR_FIGURES,
 };
@@ -52,7 +52,7 @@ static const struct vmstat_line lines[] = {
 	{ "nr_unevictable", FIG(FIG_UNEVICTABLE) },
 	{ "nr_slab_reclaimable", FIG(FIG_SLAB_RECLAIMABLE) },
 	{ "nr_slab_unreclaimable", FIG(FIG_SLAB_UNRECLAIMABLE) },
-	{ "nr_isolated_anon", ZERO },
+	{ "nr_isolated_anon", FIG(FIG_ISOLATED) },
 	{ "nr_isolated_file", ZERO },
 	{ "workingset_nodes", ZERO },
 	{ "workingset_refault_anon", EV(WORKINGSET_REFAULT_ANON) },
@@ -266,6 +266,7 @@ static void figures(struct quire *q, u64 *f)
 	f[FIG_UNEVICTABLE] = q->nr_lru_pages[LRU_UNEVICTABLE];
 	f[FIG_DIRTY] = q->nr_dirty_pages;
 	f[FIG_WRITEBACK] = q->nr_writeback_pages;
+	f[FIG_ISOLATED] = q->reclaim.nr_isolated;
 	f[FIG_DIRTY_THRESHOLD] = global_dirty_limits(q).hard;
 	f[FIG_DIRTY_BACKGROUND_THRESHOLD] = global_dirty_limits(q).background;
 	f[FIG_WRITE_PENDING] = q->nr_dirty_pages + q->nr_writeback_pages;

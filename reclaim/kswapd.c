@@ -42,6 +42,14 @@ static u64 shortfall(struct quire *q)
 	return n;
 }
 
+/* Nobody waits for a kswapd that gets nothing (throttle.c). */
+static void note_result(struct quire *q, u64 reclaimed)
+{
+	spin_lock(&q->lock);
+	q->reclaim.kswapd_failures = reclaimed ? 0 : q->reclaim.kswapd_failures + 1;
+	spin_unlock(&q->lock);
+}
+
 u64 balance_pgdat(struct quire *q)
 {
 	struct ctx *c = port_ctx();
@@ -54,6 +62,8 @@ u64 balance_pgdat(struct quire *q)
 
 		shrink_lists(&sc);
 		freed += sc.reclaimed;
+		note_result(q, sc.reclaimed);
+		throttle_wake(q);
 		if (!sc.reclaimed)
 			break;
 	}

@@ -56,6 +56,7 @@ static u64 collect(struct pageout *p, u64 addr, u64 end, bool *split)
 			return it.addr;
 		}
 		folio_get_hold(p->q, folio);
+		isolate_count(p->q, 1);
 		p->folio[p->n++] = folio;
 	}
 	return end;

@@ -27,6 +27,10 @@ u64 shrink_slab(struct quire *q, gfp_t gfp, int priority, u64 *pages);
 /* vm.drop_caches, 2: everything that shrinkers will give.  Frames freed. */
 u64 drop_slab(struct quire *q);
 
+/* ---- reclaim/throttle.c ---- */
+/* Under no lock: a dead context has no pages in its hands any more. */
+void throttle_abandon(struct quire *q, struct ctx *dead);
+
 /* ---- reclaim/policies.c ---- */
 extern const struct reclaim_policy policy_second_chance;
 const struct reclaim_policy *reclaim_policy_by_name(const char *name); /* NULL: none */

@@ -129,6 +129,7 @@ static bool hold(struct quire *q, struct folio *folio)
 	if (port_ctx()->nparked >= CTX_MAX_PARKED)
 		return false;
 	folio_get_hold(q, folio);
+	isolate_count(q, 1);
 	return true;
 }
 
@@ -275,6 +276,8 @@ static void finish_batch(struct swapout *b)
 	/* What was freed lies on the CPUs' lists, maybe for another kind of use. */
 	if (b->starved)
 		drain_all_pages(b->q);
+	if (b->n)
+		throttle_wake(b->q);
 	b->n = b->nmms = 0;
 	b->mms_full = b->starved = false;
 }
@@ -293,6 +296,8 @@ void shrink_anon(struct scan_control *sc)
 {
 	struct swapout b = { .sc = sc, .q = sc->q };
 
+	if (throttle_isolated(sc))
+		return;
 	for (u64 steps = 4 * sc->budget; steps && sc->budget; steps--) {
 		bool more = take_one(&b);
 

@@ -42,6 +42,7 @@ void swapout_release(struct quire *q, struct folio *folio)
 {
 	folio_unhold(q, folio);
 	folio_put(q, folio, 1);
+	isolate_count(q, -1);
 }
 
 /* Under q->lock.  Does nobody but the cache and this batch know the folio? */

@@ -416,6 +416,10 @@ u64 try_to_free_pages(struct quire *q, gfp_t gfp, unsigned order)
 	if (c->flags & CTX_RECLAIM)
 		return 0;
 	stall = psi_memstall_enter(q);
+	if (throttle_direct_reclaim(q)) {
+		psi_memstall_leave(q, stall);
+		return 1; /* the caller dies; what it needs for that the reserves have */
+	}
 	c->flags |= CTX_RECLAIM;
 	spin_lock(&q->lock);
 	count_vm_event(q, ALLOCSTALL);

@@ -35,6 +35,18 @@ u64 reclaim_folio(struct quire *q, struct folio *folio);
 /* Rounds of growing priority until sc->to_reclaim frames are free, or nothing is left.  Under no lock. */
 void shrink_lists(struct scan_control *sc);
 
+/* ---- reclaim/throttle.c ---- */
+#define MAX_KSWAPD_FAILURES 16u
+#define ISOLATED_AT_LEAST 64ul /* one reclaimer's batch */
+/* Under no lock, before direct reclaim: waits while kswapd is behind.  True: the caller is to die, and should not reclaim at all. */
+bool throttle_direct_reclaim(struct quire *q);
+/* Under no lock: waits if others have too many pages in their hands.  True: they still have, leave it at that. */
+bool throttle_isolated(struct scan_control *sc);
+/* Under no lock: something was freed. */
+void throttle_wake(struct quire *q);
+/* Under q->lock: the caller has n pages more (or less) in its hands. */
+void isolate_count(struct quire *q, s32 n);
+
 /* ---- reclaim/shrinker.c ---- */
 void shrinker_init(struct quire *q); /* at boot */
 

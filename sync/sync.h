@@ -145,6 +145,7 @@ struct ctx {
 	/* Address spaces that this context has a reference of which is written nowhere else, or (users == 0) is taking down:
 	 * whoever tidies up after it goes on.  Logged; mm_hold(). */
 	u32 nmms;
+	u32 nisolated;     /* pages in this context's hands on their way to swap (reclaim/throttle.c); logged */
 	struct mm_struct *mms[CTX_MAX_MMS];
 	/* Swap entries whose pages this context is writing to a device: each is counted here, so that nobody else gets the slot before
 	 * the I/O is over.  Logged; swap_hold(). */

@@ -96,6 +96,9 @@ struct reclaim_info {
 	u64 thrash_kills;      /* how often it was */
 	struct mutex compact_mutex; /* compaction.c: one at a time; tried only */
 	u64 compact_hand;      /* range of frames that was looked at last */
+	u64 nr_isolated;       /* pages on their way to swap, in reclaimers' hands */
+	u32 kswapd_failures;   /* of its runs, in a row, that got nothing */
+	u32 throttle_word;     /* throttled reclaimers wait here; counts reasons to look again; atomic */
 	struct shrinker *shrinkers; /* all of them, newest first */
 	struct shrinker own_shrinkers[NR_OWN_SHRINKERS];
 };

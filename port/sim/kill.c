@@ -28,6 +28,7 @@ static void drop_parked(struct ctx *dead)
 		port_tlb_sync(dead->parked_mm);
 	migrate_abandon(q, dead);
 	psi_abandon(q, dead);
+	throttle_abandon(q, dead);
 	swap_abandon(dead);
 	for (i = 0; i < dead->nparked; i++) {
 		spin_lock(&q->lock);
