@@ -3,7 +3,7 @@
  *
  * A read maps the shared zero page, which costs nothing and counts nowhere.  A write gets a folio; how large, the
  * policy (order_allowed) says: as large as fits around the address - inside the VMA, aligned, nothing mapped there yet
- * - and as memory is ample, because a fault costs the same for 4 KiB as for more.
+ * - and as memory is ample, because a fault costs the same for 4 KiB as for more; or as a stream of touches arrives there (spare.c).
  *
  * A folio of 2 MiB is mapped by one block where nothing is mapped around it yet, else by 512 entries like any other.
  *
@@ -56,12 +56,13 @@ static bool policy_allows(const struct vm_fault *vmf, unsigned order)
 	/* Who had to wait for memory once takes what is small: 2 MiB and no page for the tables would take turns. */
 	if (order >= PMD_ORDER && (vmf->tries || !wants_huge(vmf->vma, vmf->address)))
 		return false;
-	return memory_allows(vmf->q, order);
+	return order < PMD_ORDER || memory_allows(vmf->q, order); /* smaller ones: block_allowed() */
 }
 
 static bool order_allowed(const struct vm_fault *vmf, unsigned order)
 {
-	return !order || (policy_allows(vmf, order) && order_fits(vmf, order));
+	return !order || (policy_allows(vmf, order) && order_fits(vmf, order) &&
+			  block_allowed(vmf, ALIGN_DOWN(vmf->address, PAGE_SIZE << order), order));
 }
 
 /* Notes where the touch went, for wants_huge(). */

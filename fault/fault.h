@@ -155,6 +155,9 @@ struct folio *spare_take(struct vm_fault *vmf);
 void spare_drop(struct vm_fault *vmf);
 /* May a folio of this order be spent to save faults?  Under mm->lock. */
 bool memory_allows(struct quire *q, unsigned order);
+/* The same for the block at base, whose entries are in the table of vmf->slot; also while memory is not ample, if a stream of
+ * accesses arrives there and reclaim keeps up. */
+bool block_allowed(const struct vm_fault *vmf, u64 base, unsigned order);
 
 /* ---- abort.c's table entries ---- */
 enum fault_result do_page_fault(struct mm_struct *mm, u64 far, u32 esr, struct fault_info *info);

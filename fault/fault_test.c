@@ -119,8 +119,13 @@ static void test_nohugepage_and_pressure(void **state)
 	assert_int_equal(r.mm->rss[MM_ANONPAGES], 1);
 	for (i = 0; nr_free_pages(r.q) > totalram_pages(r.q) / 16; i++)
 		store8(&r, b + i * 64 * KIB, 1);
+	store8(&r, b + (i + 1) * 64 * KIB, 1);
+	assert_int_equal(folio_order(pte_folio(r.mm, pte_of(r.mm, b + (i + 1) * 64 * KIB))), 0);
+	/* Who goes on where the block before is all there still gets a large one; from its middle on nobody does. */
+	store8(&r, b + (i + 3) * 64 * KIB - PAGE_SIZE, 1);
+	assert_int_equal(folio_order(pte_folio(r.mm, pte_of(r.mm, b + (i + 3) * 64 * KIB - PAGE_SIZE))), 0);
 	store8(&r, b + i * 64 * KIB, 1);
-	assert_int_equal(folio_order(pte_folio(r.mm, pte_of(r.mm, b + i * 64 * KIB))), 0);
+	assert_int_equal(folio_order(pte_folio(r.mm, pte_of(r.mm, b + i * 64 * KIB))), 4);
 	rig_free(&r);
 }
 

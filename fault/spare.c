@@ -78,3 +78,32 @@ bool memory_allows(struct quire *q, unsigned order)
 	/* "Ample": an eighth of RAM is free for 2 MiB, a sixteenth for less; and reclaim is far away in either case. */
 	return has_free_pages(q, totalram_pages(q) / (order >= PMD_ORDER ? 8 : 16) + (1ul << (order + 2)));
 }
+
+/* Are as many pages in front of the block mapped as it has, and was its first one touched?  Then somebody comes along there.  Asked
+ * of the entries, so that several streams in one VMA are seen, too. */
+static bool stream_arrives(const struct vm_fault *vmf, u64 base, u64 pages)
+{
+	const pte_t *slot = slot_at(vmf, base);
+	u64 before = (base & (PMD_SIZE - 1)) >> PAGE_SHIFT;
+
+	if (vmf->address != base || before < pages)
+		return false;
+	for (u64 i = 1; i <= pages; i++)
+		if (!pte_present(pte_read(slot - i)))
+			return false;
+	return true;
+}
+
+bool block_allowed(const struct vm_fault *vmf, u64 base, unsigned order)
+{
+	struct quire *q = vmf->q;
+	u64 low = 4ul << order;
+
+	if (memory_allows(q, order))
+		return true;
+	if (order > CONT_PTE_ORDER || !stream_arrives(vmf, base, 1ul << order))
+		return false;
+	for (unsigned i = 0; i < MAX_NR_ZONES; i++)
+		low += q->phys.zones[i].watermark[WMARK_LOW];
+	return has_free_pages(q, low);
+}

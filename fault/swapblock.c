@@ -8,7 +8,8 @@
  *   a step        the entries are still the same: the folio is mapped, the slots are free.  Else all of it is given back, and
  *                 the page comes alone (swap.c)
  *
- * Only while memory is ample, as for first touches (policy in anonymous.c): pages that nobody asked for must not push others out.
+ * Only while memory is ample, or for who goes on from page to page (block_allowed): pages that nobody asked for must not push
+ * others out.
  *
  * Invariant: slots are held (vmf->nblock) only while the spare is the block's, and while no other need is served, so that
  * reclaim finds its places in ctx->swaps[] free.  A held slot keeps its bytes, whatever happens to the entries (swap/swap.h).
@@ -46,7 +47,7 @@ static bool block_may_come(const struct vm_fault *vmf, u64 base, unsigned order)
 
 	if (order > vmf->q->cfg.folio_max_order || (vmf->vma->vm_flags & (VM_NOHUGEPAGE | VM_RAND_READ)))
 		return false;
-	return block_in_vma(vmf, base, n) && block_is_swapped(vmf, base, n) && memory_allows(vmf->q, order);
+	return block_in_vma(vmf, base, n) && block_is_swapped(vmf, base, n) && block_allowed(vmf, base, order);
 }
 
 /* Holds all slots of the block, or none. */
