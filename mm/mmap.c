@@ -160,9 +160,12 @@ static int check_anon_mapping(u64 flags, u64 *vm_flags)
 	}
 }
 
-static bool file_offset_ok(u64 pgoff, u64 len)
+/* Pipes, directories and the like have no size to go beyond. */
+static bool file_offset_ok(const struct file *file, u64 pgoff, u64 len)
 {
-	return len <= MAX_LFS_FILESIZE && pgoff <= (MAX_LFS_FILESIZE - len) >> PAGE_SHIFT;
+	u64 max = file->mode & FMODE_NOMMAP ? ~0ull : MAX_LFS_FILESIZE;
+
+	return len <= max && pgoff <= (max - len) >> PAGE_SHIFT;
 }
 
 /* Everything that depends on the file and the kind of mapping. */
@@ -176,8 +179,7 @@ static int check_mapping(struct mm_struct *mm, const struct file *file, u64 prot
 	if (!mlock_future_ok(mm, *vm_flags, p->end - p->start))
 		return -EAGAIN;
 	if (file && !(flags & MAP_ANONYMOUS)) {
-		/* Pipes, directories and the like have no size to go beyond. */
-		if (!(file->mode & FMODE_NOMMAP) && !file_offset_ok(p->pgoff, p->end - p->start))
+		if (!file_offset_ok(file, p->pgoff, p->end - p->start))
 			return -EOVERFLOW;
 		err = check_file_mapping(file, prot, flags, vm_flags);
 	} else {

@@ -33,7 +33,7 @@ SIMULATED = ["one rss sim", "ring sim", "one ordinary sim", "ring folios sim", "
 # Streams that differed once.
 FOUND = [("threads ordinary", 26), ("ring sim", 58), ("one", 152), ("one ordinary", 177), ("ring rss", 115), ("threads", 102),
          ("ring ordinary", 174), ("one rss ordinary", 23), ("race ordinary", 135), ("one", 187), ("one rss", 379), ("one folios", 419),
-         ("ring folios", 462), ("one", 691), ("ring rss", 987), ("threads ordinary", 711)]
+         ("ring folios", 462), ("one", 691), ("ring rss", 987), ("threads ordinary", 711), ("race", 20199)]
 RESIDENT = re.compile(r" rss (\d+) anon (\d+) swap 0 limit (\d+)")
 HOST_TRIES = 3
 STEP = re.compile(r"^(?:p\d+ )?(\d+) ")
