@@ -62,6 +62,11 @@ u32 migrate_folios(struct quire *q, const pfn_t *heads, u32 n);
 /* Before a dead context's parked references are given back, under no lock: what it was moving stays where it was. */
 void migrate_abandon(struct quire *q, struct ctx *dead);
 
+/* ---- reclaim/abandon.c ---- */
+/* Under no lock, after its transaction was rolled back: what a dead context was doing with frames is over, and those it had parked are
+ * free.  Its references to address spaces and files are still there. */
+void ctx_abandon(struct ctx *dead);
+
 /* ---- reclaim/psi.c: under no lock ---- */
 /* From here on the calling context does nothing but wait for memory.  False: it did already, and somebody else ends it. */
 bool psi_memstall_enter(struct quire *q);

@@ -147,31 +147,6 @@ static enum newborn_state newborn_state(u64 serial, u32 ctx_id, s32 *pid)
 	return NEWBORN_WAIT;
 }
 
-/* Frames that the dead context had taken out of use: nobody may reach them any more, then they are free. */
-static void drop_parked(struct ctx *dead)
-{
-	struct quire *q = dead->q;
-	u32 i;
-
-	if (dead->parked_mm && dead->parked_mm->port_mm)
-		port_tlb_sync(dead->parked_mm);
-	for (i = 0; i < dead->nmms; i++)
-		if (dead->mms[i] != dead->parked_mm)
-			port_tlb_sync(dead->mms[i]);
-	migrate_abandon(q, dead);
-	psi_abandon(q, dead);
-	throttle_abandon(q, dead);
-	swap_abandon(dead);
-	for (i = 0; i < dead->nparked; i++) {
-		spin_lock(&q->lock);
-		if (dead->parked[i].refs)
-			folio_put(q, pfn_folio(q, dead->parked[i].pfn), dead->parked[i].refs);
-		spin_unlock(&q->lock);
-	}
-	dead->nparked = 0;
-	dead->parked_mm = NULL;
-}
-
 /*
  * Robust futexes of a killed thread: Linux's exit_robust_list(), through the page tables.  The wake goes to the frame's address in
  * the direct map: for the host that is the same (file, offset) as the guests' shared mappings of it.  (Futexes in mapped
@@ -225,7 +200,7 @@ static void reap_ctx(struct ctx *dead)
 	__atomic_or_fetch(&dead->life, FUTEX_OWNER_DIED, __ATOMIC_SEQ_CST);
 	ctx_recover_wait(dead);
 	swapio_abandon(dead->q, dead->id);
-	drop_parked(dead);
+	ctx_abandon(dead);
 	walk_robust_list(dead, tid);
 	/* Before its references go: in exec it has joined an address space that only such a reference keeps. */
 	ctx_leave_mm(dead);

@@ -5,7 +5,6 @@
  */
 #include "sim_internal.h"
 #include <reclaim/reclaim.h>
-#include <swap/swap.h>
 
 void sim_kill_at(struct quire *q, unsigned victim, u64 n)
 {
@@ -16,28 +15,6 @@ void sim_kill_at(struct quire *q, unsigned victim, u64 n)
 u64 sim_kill_events(struct quire *q)
 {
 	return sim_of(q)->victim_events;
-}
-
-/* Frames that the dead context had taken out of use: nobody may reach them any more, then they are free. */
-static void drop_parked(struct ctx *dead)
-{
-	struct quire *q = dead->q;
-	u32 i;
-
-	if (dead->parked_mm && dead->parked_mm->port_mm)
-		port_tlb_sync(dead->parked_mm);
-	migrate_abandon(q, dead);
-	psi_abandon(q, dead);
-	throttle_abandon(q, dead);
-	swap_abandon(dead);
-	for (i = 0; i < dead->nparked; i++) {
-		spin_lock(&q->lock);
-		if (dead->parked[i].refs)
-			folio_put(q, pfn_folio(q, dead->parked[i].pfn), dead->parked[i].refs);
-		spin_unlock(&q->lock);
-	}
-	dead->nparked = 0;
-	dead->parked_mm = NULL;
 }
 
 static struct sim_ctx *next_dead(struct sim_machine *m)
@@ -59,7 +36,7 @@ unsigned sim_recover_dead(struct quire *q)
 
 	while ((s = next_dead(m))) {
 		ctx_recover(s->ctx);
-		drop_parked(s->ctx);
+		ctx_abandon(s->ctx);
 		mm_drop_held(s->ctx);
 		file_drop_held(s->ctx);
 		sim_ctx_destroy(s);
