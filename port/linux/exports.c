@@ -148,25 +148,23 @@ static enum newborn_state newborn_state(u64 serial, u32 ctx_id, s32 *pid)
 }
 
 /*
- * Robust futexes of a killed thread: Linux's exit_robust_list(), through the page tables.  The wake goes to the frame's address in
- * the direct map: for the host that is the same (file, offset) as the guests' shared mappings of it.  (Futexes in mapped
- * host files are not woken: CAVEATS.md.)
+ * Robust futexes of a killed thread, through the page tables.  The wake goes to the frame's address in the direct map: for the host
+ * that is the same (file, offset) as the guests' shared mappings of it.  (Futexes in mapped host files are not woken: CAVEATS.md.)
  */
-#define ROBUST_LIST_LIMIT 2048
-static bool peek(struct mm_struct *mm, u64 addr, void *to, size_t n)
+static bool read_of(struct mm_struct *mm, u64 addr, void *to, size_t n)
 {
 	return access_process_vm(mm, addr, to, n, false) == (long)n;
 }
 
-static void owner_died(struct mm_struct *mm, u64 futex, u32 tid)
+static bool write_of(struct mm_struct *mm, u64 addr, const void *from, size_t n)
 {
-	u32 word, died;
+	return access_process_vm(mm, addr, (void *)from, n, true) == (long)n;
+}
+
+static void wake_of(struct mm_struct *mm, u64 futex)
+{
 	pte_t p;
 
-	if (!peek(mm, futex, &word, 4) || (word & 0x3fffffffu) != tid)
-		return;
-	died = (word & 0x80000000u) | FUTEX_OWNER_DIED;
-	access_process_vm(mm, futex, &died, 4, true);
 	spin_lock(&mm->lock);
 	p = pte_at(mm, futex);
 	spin_unlock(&mm->lock);
@@ -176,21 +174,10 @@ static void owner_died(struct mm_struct *mm, u64 futex, u32 tid)
 
 static void walk_robust_list(struct ctx *dead, u32 tid)
 {
-	struct { u64 next; s64 off; u64 pending; } head;
-	u64 at = dead->port_data[CTXP_ROBUST], entry, next;
-	struct mm_struct *mm = dead->mm;
-	int i;
+	struct robust_walk w = {.tid = tid, .mm = dead->mm, .read = read_of, .write = write_of, .wake = wake_of};
 
-	if (!mm || !at || !peek(mm, at, &head, sizeof(head)))
-		return;
-	for (i = 0, entry = head.next; i < ROBUST_LIST_LIMIT && (entry & ~1ull) != at; i++, entry = next) {
-		if (!peek(mm, entry & ~1ull, &next, 8))
-			return;
-		if (entry != head.pending)
-			owner_died(mm, (entry & ~1ull) + (u64)head.off, tid);
-	}
-	if (head.pending)
-		owner_died(mm, (head.pending & ~1ull) + (u64)head.off, tid);
+	if (dead->mm)
+		robust_list_died(&w, dead->port_data[CTXP_ROBUST]);
 }
 
 static void reap_ctx(struct ctx *dead)

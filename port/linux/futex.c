@@ -187,3 +187,39 @@ long sys_futex_waitv(struct trap *t, const u64 a[6])
 	}
 	return ret;
 }
+
+/* ---- robust lists ---- */
+#define ROBUST_LIST_LIMIT 2048 /* entries, as on Linux: the list may be a circle */
+#define ROBUST_PI 1ull         /* bit 0 of an entry's address: a lock that lends priority */
+
+/* The mark is no atomic change of the word: who began to wait meanwhile may have noted that in the old value.  So one is woken
+ * whatever the word said. */
+static void robust_futex_died(const struct robust_walk *w, u64 entry, s64 off)
+{
+	u64 futex = (entry & ~ROBUST_PI) + (u64)off;
+	u32 word, died;
+
+	if (!w->read(w->mm, futex, &word, 4) || (word & FUTEX_TID_MASK) != w->tid)
+		return;
+	died = (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
+	if (w->write(w->mm, futex, &died, 4) && !(entry & ROBUST_PI))
+		w->wake(w->mm, futex);
+}
+
+void robust_list_died(const struct robust_walk *w, u64 at)
+{
+	struct { u64 next; s64 off; u64 pending; } head;
+	u64 entry, next;
+	int i;
+
+	if (!at || !w->read(w->mm, at, &head, sizeof(head)))
+		return;
+	for (i = 0, entry = head.next; i < ROBUST_LIST_LIMIT && (entry & ~ROBUST_PI) != at; i++, entry = next) {
+		if (!w->read(w->mm, entry & ~ROBUST_PI, &next, 8))
+			return;
+		if (entry != head.pending)
+			robust_futex_died(w, entry, head.off);
+	}
+	if (head.pending)
+		robust_futex_died(w, head.pending, head.off);
+}

@@ -81,37 +81,26 @@ void kernel_oops(int sig, u64 ip, u64 addr)
 
 /* ---- what a thread leaves behind ---- */
 
-/* Linux's exit_robust_list(): marks owned mutexes as OWNER_DIED.  Bounded as there (ROBUST_LIST_LIMIT). */
-#define ROBUST_LIST_LIMIT 2048
-static void robust_entry_died(struct kthread *k, u64 futex, bool pi)
+static bool own_read(struct mm_struct *mm, u64 addr, void *to, size_t n)
 {
-	u32 word, died;
+	return !copy_from_user(to, addr, n);
+}
 
-	if (copy_from_user(&word, futex, 4) || (word & 0x3fffffffu) != (u32)k->tid)
-		return;
-	died = (word & 0x80000000u) | FUTEX_OWNER_DIED;
-	if (copy_to_user(futex, &died, 4))
-		return;
-	if (!pi && (word & 0x80000000u))
-		guest_futex_wake(futex, 1);
+static bool own_write(struct mm_struct *mm, u64 addr, const void *from, size_t n)
+{
+	return !copy_to_user(addr, from, n);
+}
+
+static void own_wake(struct mm_struct *mm, u64 futex)
+{
+	guest_futex_wake(futex, 1);
 }
 
 static void exit_robust_list(struct kthread *k)
 {
-	struct { u64 next; s64 off; u64 pending; } head;
-	u64 entry, next, at = k->guest_robust_head;
-	int i;
+	struct robust_walk w = {.tid = (u32)k->tid, .mm = kproc.mm, .read = own_read, .write = own_write, .wake = own_wake};
 
-	if (!at || copy_from_user(&head, at, sizeof(head)))
-		return;
-	for (i = 0, entry = head.next; i < ROBUST_LIST_LIMIT && (entry & ~1ull) != at; i++, entry = next) {
-		if (copy_from_user(&next, entry & ~1ull, 8))
-			return;
-		if (entry != head.pending)
-			robust_entry_died(k, (entry & ~1ull) + (u64)head.off, entry & 1);
-	}
-	if (head.pending)
-		robust_entry_died(k, (head.pending & ~1ull) + (u64)head.off, head.pending & 1);
+	robust_list_died(&w, k->guest_robust_head);
 }
 
 void thread_release_user(struct kthread *k)

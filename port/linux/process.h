@@ -40,6 +40,16 @@ void doorbell_ring(void);
 void process_stats_add(void); /* this process's counters into the machine's */
 /* futex.c */
 void guest_futex_wake(u64 addr, int n);
+/* Linux's exit_robust_list(): the locks on the list of a thread that is gone are marked as OWNER_DIED.  How its memory is reached
+ * depends on who does it: the thread itself, or the supervisor after a kill. */
+struct robust_walk {
+	u32 tid;              /* as it stands in the words that it owned */
+	struct mm_struct *mm; /* passed on */
+	bool (*read)(struct mm_struct *mm, u64 addr, void *to, size_t n);
+	bool (*write)(struct mm_struct *mm, u64 addr, const void *from, size_t n);
+	void (*wake)(struct mm_struct *mm, u64 futex); /* one waiter */
+};
+void robust_list_died(const struct robust_walk *w, u64 head);
 long sys_futex(struct trap *t, const u64 a[6]);
 long sys_futex_waitv(struct trap *t, const u64 a[6]);
 /* x86_64/syscall.S: the exit path of a thread that did not come through a signal. */
