@@ -12,29 +12,14 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include <fault/fault.h>
 #include <port/sim/mmu.h>
+#include "timing.h"
 
 #define MIB (1ull << 20)
 #define ROUNDS 25
 #define CHUNK 256 /* pages */
-
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int cmp_double(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 /* Nanoseconds of each piece of work.  The work is timed in pieces of some 100 us and the median taken, so that what
  * else runs on the host does not matter. */
@@ -43,12 +28,9 @@ struct samples {
 	unsigned n;
 };
 
-static double median(struct samples *s)
+static double median_of(struct samples *s)
 {
-	if (!s->n)
-		return 0;
-	qsort(s->v, s->n, sizeof(*s->v), cmp_double);
-	return s->v[s->n / 2];
+	return s->n ? median(s->v, s->n) : 0;
 }
 
 static void sample(struct samples *s, double ns, u64 n)
@@ -77,13 +59,13 @@ static void faults(struct samples *s, struct mm_struct *mm, u64 addr, u64 n, u64
 {
 	u32 esr = esr_make(ESR_EC_DABT_LOW, true, fsc);
 	struct fault_info info;
-	double t = now_ns();
+	double t = wall_ns();
 	u64 i;
 
 	for (i = 0; i < n; i++)
 		if (do_mem_abort(mm, addr + i * stride, esr, &info) != FAULT_OK)
 			die("a fault was refused");
-	sample(s, now_ns() - t, n);
+	sample(s, wall_ns() - t, n);
 }
 
 static void *page_va(struct mm_struct *mm, u64 addr)
@@ -102,27 +84,27 @@ static void bytes_again(struct samples *s, struct mm_struct *mm, u64 addr, u64 n
 		to_va[i] = page_va(mm, addr + i * stride);
 		from_va[i] = from ? page_va(from, addr + i * stride) : NULL;
 	}
-	t = now_ns();
+	t = wall_ns();
 	for (i = 0; i < n; i++) {
 		if (from)
 			port_copy_pages(to_va[i], from_va[i], stride >> PAGE_SHIFT);
 		else
 			port_clear_pages(to_va[i], stride >> PAGE_SHIFT);
 	}
-	sample(s, now_ns() - t, n);
+	sample(s, wall_ns() - t, n);
 }
 
 /* What the port takes for one flush of one page and its completion: the price of the simulated TLB, not of the core. */
 static void flush_again(struct samples *s, struct mm_struct *mm, u64 addr, u64 n)
 {
-	double t = now_ns();
+	double t = wall_ns();
 	u64 i;
 
 	for (i = 0; i < n; i++) {
 		port_tlb_flush_range(mm, addr + i * PAGE_SIZE, addr + (i + 1) * PAGE_SIZE);
 		port_tlb_sync(mm);
 	}
-	sample(s, now_ns() - t, n);
+	sample(s, wall_ns() - t, n);
 }
 
 struct result {
@@ -221,7 +203,7 @@ static double lock_pairs(void)
 	struct mm_struct *mm = mm_alloc(q, NULL);
 
 	for (u32 i = 0; i < 1000; i++) {
-		double t = now_ns();
+		double t = wall_ns();
 
 		for (u32 k = 0; k < 1000; k++) {
 			spin_lock(&mm->lock);
@@ -229,16 +211,16 @@ static double lock_pairs(void)
 			spin_unlock(&q->lock);
 			spin_unlock(&mm->lock);
 		}
-		sample(&s, now_ns() - t, 1000);
+		sample(&s, wall_ns() - t, 1000);
 	}
 	mmput(mm);
 	sim_machine_free(q);
-	return median(&s);
+	return median_of(&s);
 }
 
 static double report(const char *name, struct result *r, double locks)
 {
-	double total = median(&r->total), bytes = median(&r->bytes), flush = median(&r->flush);
+	double total = median_of(&r->total), bytes = median_of(&r->bytes), flush = median_of(&r->flush);
 	double core = total - bytes - flush;
 
 	printf("%-33s %8.0f ns  (%.0f total - %.0f bytes - %.0f TLB)   %.1f x a pair of locks\n", name, core, total, bytes,

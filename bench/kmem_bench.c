@@ -16,36 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <port/sim/sim.h>
 #include <quire/vmalloc.h>
+#include "timing.h"
 
 #define ROUNDS 31
 #define BATCH 4096u
 #define PAIRS (BATCH * 8)
-
-/* CPU time of the calling thread: what somebody else does on this host is not measured. */
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, unsigned n)
-{
-	qsort(v, n, sizeof(*v), by_value);
-	return v[n / 2];
-}
 
 enum pattern { LIFO, FIFO, RANDOM, REMOTE, NR_PATTERNS };
 static const char *const pattern_name[NR_PATTERNS] = {"lifo", "fifo", "random", "remote"};
@@ -97,7 +75,7 @@ static void free_batch(const struct peer *a)
 
 static double time_lifo(const struct peer *a, size_t size)
 {
-	double t = now_ns();
+	double t = cpu_ns();
 	unsigned i;
 
 	for (i = 0; i < PAIRS; i++) {
@@ -106,19 +84,19 @@ static double time_lifo(const struct peer *a, size_t size)
 		touch(p);
 		a->free(p);
 	}
-	return (now_ns() - t) / PAIRS;
+	return (cpu_ns() - t) / PAIRS;
 }
 
 static double time_batches(const struct peer *a, size_t size)
 {
-	double t = now_ns();
+	double t = cpu_ns();
 	unsigned i;
 
 	for (i = 0; i < PAIRS / BATCH; i++) {
 		alloc_batch(a, size);
 		free_batch(a);
 	}
-	return (now_ns() - t) / PAIRS;
+	return (cpu_ns() - t) / PAIRS;
 }
 
 struct remote {
@@ -137,9 +115,9 @@ static void *remote_free(void *arg)
 		double t;
 
 		pthread_barrier_wait(&r->turn);
-		t = now_ns();
+		t = cpu_ns();
 		free_batch(r->a);
-		r->spent += now_ns() - t;
+		r->spent += cpu_ns() - t;
 		pthread_barrier_wait(&r->turn);
 	}
 	sim_thread_leave();
@@ -156,10 +134,10 @@ static double time_remote(const struct peer *a, size_t size)
 	pthread_barrier_init(&r.turn, NULL, 2);
 	pthread_create(&thread, NULL, remote_free, &r);
 	for (i = 0; i < PAIRS / BATCH; i++) {
-		double t = now_ns();
+		double t = cpu_ns();
 
 		alloc_batch(a, size);
-		spent += now_ns() - t;
+		spent += cpu_ns() - t;
 		pthread_barrier_wait(&r.turn);
 		pthread_barrier_wait(&r.turn);
 	}
@@ -246,13 +224,13 @@ static double lock_pair(void)
 	unsigned r, i;
 
 	for (r = 0; r < ROUNDS; r++) {
-		double t0 = now_ns();
+		double t0 = cpu_ns();
 
 		for (i = 0; i < PAIRS; i++) {
 			spin_lock(&q->lock);
 			spin_unlock(&q->lock);
 		}
-		t[r] = (now_ns() - t0) / PAIRS;
+		t[r] = (cpu_ns() - t0) / PAIRS;
 	}
 	return median(t, ROUNDS);
 }
@@ -265,17 +243,17 @@ static void bench_vmalloc(void)
 	unsigned r, i;
 
 	for (r = 0; r < ROUNDS; r++) {
-		double t0 = now_ns();
+		double t0 = cpu_ns();
 
 		for (i = 0; i < LOOPS; i++)
 			vfree(q, vmalloc(q, PAGES * PAGE_SIZE));
-		t[r] = (now_ns() - t0) / LOOPS;
-		t0 = now_ns();
+		t[r] = (cpu_ns() - t0) / LOOPS;
+		t0 = cpu_ns();
 		for (i = 0; i < LOOPS; i++) {
 			alloc_pages_bulk(q, GFP_KERNEL, PAGES, f);
 			free_pages_bulk(q, PAGES, f);
 		}
-		b[r] = (now_ns() - t0) / LOOPS;
+		b[r] = (cpu_ns() - t0) / LOOPS;
 	}
 	vm = median(t, ROUNDS);
 	bulk = median(b, ROUNDS);

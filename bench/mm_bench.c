@@ -6,36 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <mm/mm.h>
 #include <port/sim/sim.h>
+#include "timing.h"
 
 #define ROUNDS 15
 #define LOOKUPS 200000u
 #define PAIRS 20000u
 #define BASE 0x100000000ull
 #define STRIDE (4 * PAGE_SIZE) /* two pages mapped, two free */
-
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, unsigned n)
-{
-	qsort(v, n, sizeof(*v), by_value);
-	return v[n / 2];
-}
 
 /* ---- peers: ranges sorted in an array, and a red-black tree (glibc's tsearch is one) ---- */
 struct range {
@@ -164,12 +143,12 @@ static double lookup_ns(int who)
 	double v[ROUNDS];
 
 	for (unsigned r = 0; r < ROUNDS; r++) {
-		double t = now_ns();
+		double t = cpu_ns();
 		u64 sum = 0;
 
 		for (u32 i = 0; i < LOOKUPS; i++)
 			sum += (u64)(uintptr_t)ask(who, addrs[i]);
-		v[r] = (now_ns() - t) / LOOKUPS;
+		v[r] = (cpu_ns() - t) / LOOKUPS;
 		sink = sum;
 	}
 	return median(v, ROUNDS);
@@ -180,7 +159,7 @@ static double pair_ns(void)
 	double v[ROUNDS];
 
 	for (unsigned r = 0; r < ROUNDS; r++) {
-		double t = now_ns();
+		double t = cpu_ns();
 
 		for (u32 i = 0; i < PAIRS; i++) {
 			long a = do_mmap(mm, NULL, 0, 2 * PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -188,7 +167,7 @@ static double pair_ns(void)
 
 			do_munmap(mm, (u64)a, 2 * PAGE_SIZE);
 		}
-		v[r] = (now_ns() - t) / PAIRS;
+		v[r] = (cpu_ns() - t) / PAIRS;
 	}
 	return median(v, ROUNDS);
 }
@@ -244,13 +223,13 @@ static void bench_fork(u32 order, u64 pages)
 	if (mm_populate(mm, BASE, BASE + (pages << PAGE_SHIFT), true) != 0)
 		exit(3);
 	for (unsigned r = 0; r < 5; r++) {
-		double t = now_ns();
+		double t = cpu_ns();
 		struct mm_struct *kid = dup_mm(mm);
 
-		forks[r] = (now_ns() - t) / (double)pages;
-		t = now_ns();
+		forks[r] = (cpu_ns() - t) / (double)pages;
+		t = cpu_ns();
 		mmput(kid);
-		exits[r] = (now_ns() - t) / (double)pages;
+		exits[r] = (cpu_ns() - t) / (double)pages;
 	}
 	printf("fork of %llu MiB in folios of %3llu KiB: %5.1f ns a page, exit of the child %5.1f\n",
 	       (unsigned long long)(pages >> 8), (4ull << order), median(forks, 5), median(exits, 5));

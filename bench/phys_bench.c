@@ -9,33 +9,12 @@
 #include <port/sim/sim.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include "timing.h"
 
 #define ROUNDS 201 /* short ones: most are not interrupted, however busy the host */
 #define PAIRS 5000u
 #define CHURN 20000u
 #define CHURN_LIVE 512u
-
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v)
-{
-	qsort(v, ROUNDS, sizeof(*v), by_value);
-	return v[ROUNDS / 2];
-}
 
 static struct quire *machine(u64 memory, u32 cpus, bool no_types)
 {
@@ -53,38 +32,38 @@ static struct quire *machine(u64 memory, u32 cpus, bool no_types)
 static double time_lock(struct quire *q, unsigned order)
 {
 	struct spinlock *l = &q->phys.cpus[0].lock;
-	double t = now_ns();
+	double t = wall_ns();
 	unsigned i;
 
 	for (i = 0; i < PAIRS; i++) {
 		spin_trylock(l);
 		spin_unlock(l);
 	}
-	return (now_ns() - t) / PAIRS;
+	return (wall_ns() - t) / PAIRS;
 }
 
 static double time_pair(struct quire *q, unsigned order)
 {
-	double t = now_ns();
+	double t = wall_ns();
 	unsigned i;
 
 	for (i = 0; i < PAIRS; i++)
 		__free_pages(q, alloc_pages(q, GFP_KERNEL, order), order);
-	return (now_ns() - t) / PAIRS;
+	return (wall_ns() - t) / PAIRS;
 }
 
 /* Sixty-four live at a time, freed in the order of allocation: what a gather of a large unmap does. */
 static double time_bulk(struct quire *q, unsigned order)
 {
 	struct frame *f[64];
-	double t = now_ns();
+	double t = wall_ns();
 	unsigned i;
 
 	for (i = 0; i < PAIRS / 64; i++) {
 		alloc_pages_bulk(q, GFP_KERNEL, 64, f);
 		free_pages_bulk(q, 64, f);
 	}
-	return (now_ns() - t) / (PAIRS / 64 * 64);
+	return (wall_ns() - t) / (PAIRS / 64 * 64);
 }
 
 struct figure {
@@ -111,16 +90,16 @@ static void pairs(void)
 	for (r = 0; r < ROUNDS; r++)
 		for (i = 0; i < ARRAY_SIZE(figures); i++)
 			figures[i].ns[r] = figures[i].fn(q, figures[i].order);
-	lock = median(figures[0].ns);
+	lock = median(figures[0].ns, ROUNDS);
 	/* The fastest round is what the code costs; the median is what this host gave it while it ran. */
 	printf("alloc + free, 1 CPU            median ns  lock pairs  fastest round ns\n");
 	for (i = 0; i < ARRAY_SIZE(figures); i++) {
-		double ns = median(figures[i].ns); /* sorts */
+		double ns = median(figures[i].ns, ROUNDS); /* sorts */
 
 		printf("  %-28s %8.1f  %10.2f  %16.1f\n", figures[i].name, ns, ns / lock, figures[i].ns[0]);
 	}
-	printf("  order 0 against 20 ns: %.2f; against two lock pairs + 10 ns: %.2f\n", median(figures[1].ns) / 20,
-	       median(figures[1].ns) / (2 * lock + 10));
+	printf("  order 0 against 20 ns: %.2f; against two lock pairs + 10 ns: %.2f\n", median(figures[1].ns, ROUNDS) / 20,
+	       median(figures[1].ns, ROUNDS) / (2 * lock + 10));
 	sim_machine_free(q);
 }
 
@@ -157,7 +136,7 @@ static void churn_thread(struct quire *q, unsigned id, void *arg)
 	struct churn *c = arg;
 	struct frame *live[CHURN_LIVE] = {0};
 	u64 rng = 12345 + id, i;
-	double t = now_ns();
+	double t = wall_ns();
 
 	for (i = 0; i < c->ops; i++) {
 		u64 r = next(&rng);
@@ -170,7 +149,7 @@ static void churn_thread(struct quire *q, unsigned id, void *arg)
 			*f = alloc_pages(q, churn_gfp(r) | __GFP_NOWARN, churn_order(r >> 10));
 		}
 	}
-	c->ns[id] = (now_ns() - t) / (double)c->ops;
+	c->ns[id] = (wall_ns() - t) / (double)c->ops;
 	for (i = 0; i < CHURN_LIVE; i++)
 		if (live[i])
 			__free_pages(q, live[i], live[i]->order);
@@ -191,7 +170,7 @@ static double churn(u64 memory, unsigned threads)
 			sum[r] += c.ns[i] / threads;
 	}
 	sim_machine_free(q);
-	return median(sum);
+	return median(sum, ROUNDS);
 }
 
 static void churns(void)
@@ -212,14 +191,14 @@ static double time_boot(u64 memory)
 
 	for (r = 0; r < ROUNDS; r++) {
 		struct quire *q = sim_machine_new_raw(&(struct sim_config){.memory = memory});
-		double t = now_ns();
+		double t = wall_ns();
 
 		if (phys_init(q))
 			exit(1);
-		ns[r] = (now_ns() - t) / 1000;
+		ns[r] = (wall_ns() - t) / 1000;
 		sim_machine_free(q);
 	}
-	return median(ns);
+	return median(ns, ROUNDS);
 }
 
 static void growth(void)
@@ -239,7 +218,7 @@ static void growth(void)
 	}
 	printf("growth with RAM            boot us         order-0 pair ns      churn ns\n");
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		double boot = time_boot(sizes[i]), pair = median(ns[i]), ch = churn(sizes[i], 1);
+		double boot = time_boot(sizes[i]), pair = median(ns[i], ROUNDS), ch = churn(sizes[i], 1);
 
 		first_boot = i ? first_boot : boot;
 		first_pair = i ? first_pair : pair;

@@ -7,7 +7,7 @@
 #include <port/sim/mmu.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include "timing.h"
 
 #define ROUNDS 31
 #define OPS 400000u
@@ -23,14 +23,6 @@ struct bench {
 	u64 sum;
 	u32 word;
 };
-
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
 
 /* Offset of access i: scattered over the pages of a span, made beforehand so that a division is not measured too. */
 #define ORDER 16384u
@@ -116,13 +108,6 @@ static const struct {
 	{ "load, table walk", run_load, SPAN_MISS, 0 },
 };
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* 8192 pages from physical 32 MiB on, mapped by hand: the benchmark needs no core. */
 static void map_pages(struct bench *b)
 {
@@ -156,15 +141,14 @@ int main(void)
 			double t;
 
 			make_order(list[i].span);
-			t = now_ns();
+			t = wall_ns();
 			list[i].run(&b);
-			ns[i][r] = (now_ns() - t) / OPS;
+			ns[i][r] = (wall_ns() - t) / OPS;
 		}
 	for (i = 0; i < ARRAY_SIZE(list); i++) {
 		double mid, mops;
 
-		qsort(ns[i], ROUNDS, sizeof(double), by_value);
-		mid = ns[i][ROUNDS / 2];
+		mid = median(ns[i], ROUNDS);
 		mops = 1000 / mid;
 		printf("sim %-18s %8.2f ns %8.1f M/s  %5.2f x lock pair", list[i].name, mid, mops, mid / ns[0][ROUNDS / 2]);
 		if (list[i].goal_mops)

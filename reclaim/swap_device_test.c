@@ -265,71 +265,29 @@ static void test_swapoff_of_a_device(void **state)
 /* ---- the model ---- */
 static void test_model_device(void **state)
 {
-	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 4, .check_law1 = true, .check_reuse = true,
-					.break_percent = 10 }, add_device, 12, 0, 0, steps(6000));
+	model_of_orders(add_device, 12);
 }
 
 static void test_model_several_areas(void **state)
 {
-	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 9, .tlb = SIM_TLB_HOSTED, .check_reuse = true,
-					.break_percent = 3 }, add_both, 13, 0, 0, steps(6000));
+	model_hosted_tlb(add_both, 13);
 }
 
 static void test_model_several_areas_with_failures(void **state)
 {
-	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 2, .check_law1 = true, .break_percent = 5 }, add_both, 14,
-		  SIM_FAIL_ALL, 3, steps(6000));
+	model_with_failures(add_both, 14);
 }
 
 /* ---- several processors ---- */
-#define THREADS 4u
-
-struct race {
-	struct proc p[THREADS];
-	u64 seed;
-	bool failed[THREADS];
-};
-
-/* Every thread has a process of its own; memory and swap are everybody's.  (cmocka's assertions are for one thread only.) */
-static void race_thread(struct quire *q, unsigned i, void *arg)
-{
-	struct race *r = arg;
-	struct proc *p = &r->p[i];
-	u64 rnd = r->seed + i, buf[512], got[512];
-	u32 tag = i * 1000000;
-
-	sim_process_set_cpu(p->p, i);
-	for (unsigned n = 0; n < steps(1500) && !r->failed[i]; n++) {
-		u32 page = (u32)((rnd = mix(rnd)) % p->npages);
-
-		if ((rnd >> 40) % 3) {
-			page_of(p->tag[page], buf);
-			r->failed[i] = sim_process_read(p->p, p->base + (u64)page * PAGE_SIZE, got, PAGE_SIZE) != PAGE_SIZE ||
-				       memcmp(buf, got, PAGE_SIZE);
-		} else {
-			p->tag[page] = ++tag;
-			page_of(tag, buf);
-			r->failed[i] = sim_process_write(p->p, p->base + (u64)page * PAGE_SIZE, buf, PAGE_SIZE) != PAGE_SIZE;
-		}
-	}
-}
-
 static void run_race(const struct sim_config *cfg, u64 seed)
 {
 	struct world w = { .q = machine_with(cfg, add_both, 8 * cfg->memory), .rnd = sim_seed(seed) };
-	struct race r = { .seed = w.rnd };
+	struct race r = { .sharers = 1 };
 
-	for (u32 i = 0; i < THREADS; i++)
+	for (u32 i = 0; i < RACERS; i++)
 		r.p[i] = proc_new(w.q, (u32)(cfg->memory / PAGE_SIZE / 2));
-	sim_run(w.q, THREADS, race_thread, &r);
-	for (u32 i = 0; i < THREADS; i++) {
-		assert_false(r.failed[i]);
-		for (u32 page = 0; page < r.p[i].npages; page++)
-			check_page(&w, &r.p[i], page);
-	}
-	check_machine(w.q);
-	assert_true(w.q->vm_events[PSWPOUT] > 100 && w.q->vm_events[PSWPIN] > 100);
-	for (u32 i = 0; i < THREADS; i++)
+	race(&w, &r);
+	for (u32 i = 0; i < RACERS; i++)
 		proc_exit(&r.p[i]);
 	end_world(w.q);
 }

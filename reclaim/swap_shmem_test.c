@@ -213,50 +213,15 @@ static void test_model_with_failures(void **state)
 }
 
 /* ---- several processors on one object, each with pages of its own ---- */
-struct race {
-	struct proc p[4];
-	u64 seed;
-	bool failed[4];
-};
-
-static void race_thread(struct quire *q, unsigned i, void *arg)
-{
-	struct race *r = arg;
-	struct proc *p = &r->p[i];
-	u64 rnd = r->seed + i, buf[512], got[512];
-	u32 tag = i * 1000000;
-
-	sim_process_set_cpu(p->p, i);
-	for (unsigned n = 0; n < steps(1500) && !r->failed[i]; n++) {
-		u32 page = (u32)((rnd = mix(rnd)) % (p->npages / 4)) * 4 + i;
-		u64 at = p->base + (u64)page * PAGE_SIZE;
-
-		if ((rnd >> 40) % 3) {
-			page_of(p->tag[page], buf);
-			r->failed[i] = sim_process_read(p->p, at, got, PAGE_SIZE) != PAGE_SIZE || memcmp(buf, got, PAGE_SIZE);
-		} else {
-			p->tag[page] = ++tag;
-			page_of(tag, buf);
-			r->failed[i] = sim_process_write(p->p, at, buf, PAGE_SIZE) != PAGE_SIZE;
-		}
-	}
-}
-
 static void run_race(const struct sim_config *cfg, add_swap_fn add, u64 seed)
 {
 	struct world w = { .q = machine_with(cfg, add, 8 * cfg->memory), .rnd = sim_seed(seed) };
-	struct race r = { .p = { shared_new(w.q, (u32)(2 * cfg->memory / PAGE_SIZE)) }, .seed = w.rnd };
+	struct race r = { .p = { shared_new(w.q, (u32)(2 * cfg->memory / PAGE_SIZE)) }, .sharers = RACERS };
 
-	for (u32 i = 1; i < 4; i++)
+	for (u32 i = 1; i < RACERS; i++)
 		shared_fork(&w, &r.p[0], &r.p[i]);
-	sim_run(w.q, 4, race_thread, &r);
-	for (u32 i = 0; i < 4; i++)
-		assert_false(r.failed[i]);
-	for (u32 page = 0; page < r.p->npages; page++)
-		check_page(&w, &r.p[page % 4], page);
-	check_machine(w.q);
-	assert_true(w.q->vm_events[PSWPOUT] > 100 && w.q->vm_events[PSWPIN] > 100);
-	end_shared(&w, r.p, 4);
+	race(&w, &r);
+	end_shared(&w, r.p, RACERS);
 }
 
 static void test_races(void **state)

@@ -27,20 +27,17 @@ static void test_four_times_memory(void **state)
 
 static void test_model(void **state)
 {
-	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 4, .check_law1 = true, .check_reuse = true,
-					.break_percent = 10 }, add_zram, 2, 0, 0, steps(6000));
+	model_of_orders(add_zram, 2);
 }
 
 static void test_model_hosted_tlb(void **state)
 {
-	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 9, .tlb = SIM_TLB_HOSTED, .check_reuse = true,
-					.break_percent = 3 }, add_zram, 3, 0, 0, steps(6000));
+	model_hosted_tlb(add_zram, 3);
 }
 
 static void test_model_with_failures(void **state)
 {
-	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 2, .check_law1 = true, .break_percent = 5 }, add_zram, 4,
-		  SIM_FAIL_ALL, 3, steps(6000));
+	model_with_failures(add_zram, 4);
 }
 
 /* Memory for a while ample, so that pages that were sent out with MADV_PAGEOUT come back in blocks. */

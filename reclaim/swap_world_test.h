@@ -327,4 +327,71 @@ TEST_HELPER unsigned steps(unsigned n)
 	return getenv("QUIRE_LONG") ? n * 50 : n;
 }
 
+/* The model on three machines of which each finds other mistakes, for any kind of swap. */
+TEST_HELPER void model_of_orders(add_swap_fn add, u64 seed)
+{
+	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 4, .check_law1 = true, .check_reuse = true,
+					.break_percent = 10 }, add, seed, 0, 0, steps(6000));
+}
+
+TEST_HELPER void model_hosted_tlb(add_swap_fn add, u64 seed)
+{
+	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 9, .tlb = SIM_TLB_HOSTED, .check_reuse = true,
+					.break_percent = 3 }, add, seed, 0, 0, steps(6000));
+}
+
+TEST_HELPER void model_with_failures(add_swap_fn add, u64 seed)
+{
+	run_model(&(struct sim_config){ .memory = 4 * MIB, .folio_max_order = 2, .check_law1 = true, .break_percent = 5 }, add, seed,
+		  SIM_FAIL_ALL, 3, steps(6000));
+}
+
+/* ---- several processors ---- */
+#define RACERS 4u
+
+struct race {
+	struct proc p[RACERS];
+	u32 sharers; /* pages are one thread's each: 1 = every thread has a process's own, RACERS = they take turns in one object */
+	u64 seed;
+	bool failed[RACERS];
+};
+
+/* Memory and swap are everybody's.  (cmocka's assertions are for one thread only.) */
+TEST_HELPER void race_thread(struct quire *q, unsigned i, void *arg)
+{
+	struct race *r = arg;
+	struct proc *p = &r->p[i];
+	u64 rnd = r->seed + i, buf[512], got[512];
+	u32 tag = i * 1000000;
+
+	sim_process_set_cpu(p->p, i);
+	for (unsigned n = 0; n < steps(1500) && !r->failed[i]; n++) {
+		u32 page = (u32)((rnd = mix(rnd)) % (p->npages / r->sharers)) * r->sharers + i % r->sharers;
+		u64 at = p->base + (u64)page * PAGE_SIZE;
+
+		if ((rnd >> 40) % 3) {
+			page_of(p->tag[page], buf);
+			r->failed[i] = sim_process_read(p->p, at, got, PAGE_SIZE) != PAGE_SIZE || memcmp(buf, got, PAGE_SIZE);
+		} else {
+			p->tag[page] = ++tag;
+			page_of(tag, buf);
+			r->failed[i] = sim_process_write(p->p, at, buf, PAGE_SIZE) != PAGE_SIZE;
+		}
+	}
+}
+
+/* Whatever they did at the same time, each found its own bytes, and finds them still. */
+TEST_HELPER void race(struct world *w, struct race *r)
+{
+	r->seed = w->rnd;
+	sim_run(w->q, RACERS, race_thread, r);
+	for (u32 i = 0; i < RACERS; i++) {
+		assert_false(r->failed[i]);
+		for (u32 page = i % r->sharers; page < r->p[i].npages; page += r->sharers)
+			check_page(w, &r->p[i], page);
+	}
+	check_machine(w->q);
+	assert_true(w->q->vm_events[PSWPOUT] > 100 && w->q->vm_events[PSWPIN] > 100);
+}
+
 #endif
