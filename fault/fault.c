@@ -303,8 +303,8 @@ enum vm_fault_reason fault_run(struct vm_fault *vmf, struct mm_struct *mm, u64 f
 		else
 			break;
 	} while (r == VM_FAULT_RETRY);
-	/* The hosted port's files are never counted here: nobody waits there. */
-	if (unlikely(vmf->dirtied) && READ_ONCE(vmf->q->nr_dirty_pages))
+	/* Pages of the host's files are not counted: nobody waits for them. */
+	if (unlikely(vmf->dirtied) && !(vmf->q->caps & PORT_CAP_HOST_FILES))
 		balance_dirty_pages(vmf->q);
 	if (unlikely(vmf->swap_error))
 		fault_report_swap_error(vmf);

@@ -286,7 +286,6 @@ static u64 time_to_kupdate(struct quire *q, u64 now)
 
 	spin_lock(&q->lock);
 	passed = now - MIN(q->wb.last_kupdate_ns, now);
-	q->wb.has_flusher = true;
 	spin_unlock(&q->lock);
 	return interval ? interval - MIN(passed, interval) : ~0ull;
 }
@@ -296,6 +295,7 @@ void wb_flusher_once(struct quire *q, u64 timeout_ns)
 	u64 now = port_clock_ns(), sleep = MIN(timeout_ns, time_to_kupdate(q, now));
 	u64 expire = interval_ns(q, WB_DIRTY_EXPIRE_CENTISECS);
 
+	__atomic_store_n(&q->wb.has_flusher, true, __ATOMIC_RELAXED);
 	if (sleep && !__atomic_load_n(&q->wb.wanted, __ATOMIC_ACQUIRE))
 		port_wait(&q->wb.wanted, 0, sleep);
 	__atomic_store_n(&q->wb.wanted, 0, __ATOMIC_RELEASE);
@@ -313,14 +313,14 @@ void wb_flusher_once(struct quire *q, u64 timeout_ns)
 /* Under no lock: is there too much?  Wakes the flusher long before. */
 static bool over_limit(struct quire *q)
 {
+	bool flusher = __atomic_load_n(&q->wb.has_flusher, __ATOMIC_RELAXED), wake;
 	struct dirty_limits l;
 	u64 dirty;
-	bool wake;
 
 	spin_lock(&q->lock);
 	l = global_dirty_limits(q);
 	dirty = q->nr_dirty_pages + q->nr_writeback_pages;
-	wake = q->wb.has_flusher && q->nr_dirty_pages > l.background;
+	wake = flusher && q->nr_dirty_pages > l.background;
 	spin_unlock(&q->lock);
 	if (wake && !__atomic_exchange_n(&q->wb.wanted, 1, __ATOMIC_ACQ_REL))
 		port_wake(&q->wb.wanted, 1);
@@ -350,7 +350,7 @@ void balance_dirty_pages(struct quire *q)
 	while (stuck < MAX_STUCK && over_limit(q)) {
 		int err = -ETIMEDOUT;
 
-		if (READ_ONCE(q->wb.has_flusher))
+		if (__atomic_load_n(&q->wb.has_flusher, __ATOMIC_RELAXED))
 			err = port_wait(&q->wb.batches, batches, PAUSE_NS);
 		if (err == -EINTR)
 			return; /* it has something urgent to do: a signal, its death */

@@ -197,10 +197,11 @@ static int write_range(struct address_space *m, u64 index, u64 last)
 
 u64 filemap_write_some(struct address_space *m, u64 pages, bool *end)
 {
-	u64 index = m->writeback_index, written = 0, seen = 0;
+	u64 index, written = 0, seen = 0;
 	struct folio *folio = NULL;
 
 	mutex_lock(&m->wb_mutex);
+	index = READ_ONCE(m->writeback_index);
 	while (seen < pages && (folio = next_dirty(m, &index, ~0ull))) {
 		seen += folio_nr_pages(folio);
 		written += write_one(m, folio) ? 0 : folio_nr_pages(folio);

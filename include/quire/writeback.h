@@ -21,8 +21,8 @@ struct writeback_info {
 	s64 setting[NR_WB_SETTINGS];
 	struct address_space *first, *last; /* files with dirty pages: the one that has had some for longest first */
 	u64 last_kupdate_ns;     /* when old data was looked for last */
-	bool has_flusher;        /* somebody calls wb_flusher_once() */
 	/* Atomic; hints, in nobody's transaction: */
+	bool has_flusher;        /* somebody calls wb_flusher_once() */
 	u32 wanted;              /* 1 = the flusher has work; it waits here */
 	u32 batches;             /* counts batches written; throttled writers wait here */
 };

@@ -155,6 +155,7 @@ static u64 one_life(struct quire *q, life_fn live_it, u64 n)
 	/* A life varies by a few events with the state of the caches: the last ones may not be reached. */
 	assert_int_equal(dead, sim_kill_events(q) == n);
 	assert_int_equal(q->lock.word, 0);
+	assert_int_equal(q->reclaim.nr_isolated, 0);
 	assert_true(mm_is_valid(l.p->task->mm));
 	task_put(l.p->task);
 	free(l.p);
