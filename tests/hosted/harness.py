@@ -181,7 +181,9 @@ def leftovers():
 
 # ---- deaths ----
 def kill_one(pids):
-    """kill -9 of one of them, at random.  False: it was gone already."""
+    """kill -9 of one of them, at random.  False: it, or all of them, were gone already."""
+    if not pids:
+        return False
     try:
         os.kill(random.choice(pids), signal.SIGKILL)
     except ProcessLookupError:
