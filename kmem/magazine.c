@@ -25,8 +25,9 @@
 #define MAX_SPARE_MAGAZINES 32
 /* A cache whose magazines were exchanged so often since memory was last short gets larger ones: a quarter of a million calls. */
 #define BUSY_EXCHANGES 4096
-/* Rounds of "make room with reclaim, then try again" before an allocation that may fail does. */
-#define MAKE_ROOM_ROUNDS 16
+/* Rounds of "make room with reclaim, then try again" before an allocation that may fail does: in each of them somebody else was
+ * faster to take it. */
+#define MAKE_ROOM_ROUNDS 256
 
 /* ---- slots ---- */
 

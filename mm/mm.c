@@ -11,7 +11,9 @@
  */
 #include <mm/vma.h>
 
+/* So many rounds without progress are too many, or RECLAIM_MOST in which others took all that came back. */
 #define RECLAIM_TRIES 16u
+#define RECLAIM_MOST 1024u
 
 int mm_init(struct quire *q)
 {
@@ -235,10 +237,13 @@ void mm_wait_busy(struct mm_struct *mm)
 
 int mm_reclaim(struct quire *q, unsigned *tries)
 {
-	if ((*tries)++ >= RECLAIM_TRIES || !q->hooks.try_to_free_pages)
+	if (*tries >= RECLAIM_MOST || !q->hooks.try_to_free_pages)
 		return -ENOMEM;
-	if (q->hooks.try_to_free_pages(q, GFP_KERNEL, 0))
+	if (q->hooks.try_to_free_pages(q, GFP_KERNEL, 0)) {
+		++*tries;
 		return 0;
+	}
+	*tries += RECLAIM_MOST / RECLAIM_TRIES;
 	return q->hooks.out_of_memory ? q->hooks.out_of_memory(q, GFP_KERNEL, 0) : -ENOMEM;
 }
 

@@ -458,6 +458,38 @@ static void test_threads(void **state)
 	run_threads(SIM_SCHED_ONE, SIM_TLB_STRICT);
 }
 
+/* Reclaim gets on, but others take what comes back, a hundred times. */
+static unsigned rounds_until_memory;
+static u64 others_are_faster(struct quire *q, gfp_t gfp, unsigned order)
+{
+	(void)gfp;
+	(void)order;
+	if (rounds_until_memory && --rounds_until_memory == 0)
+		sim_fail_none(q);
+	return 1;
+}
+
+static void test_progress_is_worth_waiting(void **state)
+{
+	struct rig r = rig_new(NULL);
+
+	(void)state;
+	r.q->hooks.try_to_free_pages = others_are_faster;
+	rounds_until_memory = 100;
+	sim_fail_from(r.q, SIM_FAIL_MEMORY, 1);
+	assert_int_equal(map_at(r.mm, BASE, 1, RW), BASE);
+	assert_int_equal(rounds_until_memory, 0);
+	/* But not for ever. */
+	rounds_until_memory = 0;
+	kmem_reap(r.q);
+	sim_fail_from(r.q, SIM_FAIL_MEMORY, 1);
+	for (u64 i = 0; map_at(r.mm, BASE + 4 * i * PAGE_SIZE, 1, RW) > 0; i++)
+		assert_true(i < 10000);
+	sim_fail_none(r.q);
+	r.q->hooks.try_to_free_pages = NULL;
+	rig_free(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -466,7 +498,7 @@ int main(void)
 		cmocka_unit_test(test_stack),         cmocka_unit_test(test_stack_asks_for_room),
 		cmocka_unit_test(test_mbind),         cmocka_unit_test(test_rmap),
 		cmocka_unit_test(test_large_folio),   cmocka_unit_test(test_failure_sweep),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_threads),       cmocka_unit_test(test_progress_is_worth_waiting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
