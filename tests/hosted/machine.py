@@ -137,6 +137,17 @@ def interrupted():
         expect(wait_gone(guests, 1.0), f"{sig.name}: guests live on")
 
 
+def more_processes_than_descriptors():
+    """The supervisor needs a descriptor for each process: the soft limit is the guests' own, the hard one ends the machine clearly."""
+    many = "for i in $(seq 150); do sleep 20 & done; echo all; kill $(jobs -p); wait; ulimit -Sn"
+    code, out, err = outcome(["bash", "-c", 'ulimit -Sn 100; exec "$0" run -- bash -c "$1"', QUIRE, many])
+    expect(code == 0 and out.split() == ["all", "100"], f"exit {code}: {out}{err[-300:]}")
+    forks = "import os, time\nfor i in range(200): os.fork() or time.sleep(30)\nprint('all')"
+    command = 'ulimit -n 1040; for i in {100..1000}; do eval "exec $i</dev/null"; done; exec "$0" run -- python3 -c "$1"'
+    code, out, err = outcome(["bash", "-c", command, QUIRE, forks])
+    expect(code == 125 and "cannot be watched: Too many open files" in err, f"exit {code}: {out}{err[-300:]}")
+
+
 def standard_streams():
     """Input, output and error are the program's own; a closed pipe is SIGPIPE."""
     done = outcome([QUIRE, "run", "--", "bash", "-c", "tr a-z A-Z; echo err >&2"], 30, given="some words\n")
@@ -145,7 +156,7 @@ def standard_streams():
     expect(out == "y\n", f"{out} {errors}")
 
 
-TESTS = [mem_total, maps, standard_streams, out_of_memory, out_of_memory_many, first_ends_rest_ends, interrupted,
+TESTS = [mem_total, maps, more_processes_than_descriptors, standard_streams, out_of_memory, out_of_memory_many, first_ends_rest_ends, interrupted,
          two_machines, nothing_left, supervisor_killed, killed_from_outside]
 
 
