@@ -243,6 +243,9 @@ static enum vm_fault_reason serve_need(struct vm_fault *vmf)
 		return serve_swap(vmf);
 	case NEED_SWAP_BLOCK:
 		return serve_swap_block(vmf);
+	case NEED_SWAP_ROOM:
+		swap_room_wait(vmf->q);
+		return VM_FAULT_RETRY;
 	case NEED_STACK:
 		FAULT_TRACE(vmf->q, "expand_stack");
 		return expand_stack(vmf->mm, vmf->address) ? VM_FAULT_BADMAP : VM_FAULT_RETRY;

@@ -69,6 +69,7 @@ enum vm_fault_need {
 	NEED_MIGRATION,  /* the page is on the move */
 	NEED_SWAP,       /* vmf->spare is to be filled with vmf->swap (swap.c) */
 	NEED_SWAP_BLOCK, /* vmf->spare is to be filled with vmf->block[] (swapblock.c) */
+	NEED_SWAP_ROOM,  /* all rooms for decompressing are in use (swap/room.c) */
 };
 
 enum spare_state { SPARE_RAW, SPARE_CLEAR, SPARE_BYTES, SPARE_SWAP, SPARE_SWAP_BLOCK };

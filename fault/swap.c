@@ -24,14 +24,20 @@ static struct folio *swap_in(struct vm_fault *vmf, u64 entry, enum vm_fault_reas
 {
 	struct quire *q = vmf->q;
 	struct folio *folio = folio_alloc(q, GFP_FAULT, 0);
+	int err;
 
 	if (!folio) {
 		*r = fault_retry(vmf, NEED_MEMORY);
 		return NULL;
 	}
-	if (!swap_load(q, entry, frame_address(q, &folio->f)))
+	err = swap_load(q, entry, frame_address(q, &folio->f));
+	if (!err)
 		return folio;
 	folio_put(q, folio, 1);
+	if (err == -EAGAIN) {
+		*r = fault_retry(vmf, NEED_SWAP_ROOM);
+		return NULL;
+	}
 	vmf->swap_error = entry;
 	*r = VM_FAULT_SIGBUS;
 	return NULL;

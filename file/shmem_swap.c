@@ -186,6 +186,8 @@ int shmem_swap_in(struct address_space *m, u64 index, bool *did_io)
 	spin_unlock(&q->lock);
 	if (device)
 		err = load_from_device(m, index, entry, &r);
+	else if (err == -EAGAIN)
+		swap_room_wait(q);
 	if (err == -EIO)
 		say_lost(q, entry, index);
 	return err;

@@ -202,6 +202,9 @@ TEST_HELPER void end_world(struct quire *q)
 		if (swap_area_stat(q, type, &st))
 			assert_int_equal(swapoff(q, st.name), 0);
 	assert_int_equal(q->total_swap_pages, 0);
+	assert_int_equal(q->swap.room_users, 0);
+	for (u32 i = 0; i < SWAP_ROOMS_MAX; i++)
+		assert_null(q->swap.room[i].mem);
 	check_machine(q);
 	assert_int_equal(frames_in_use(q), frames_at_start);
 	sim_machine_free(q);
@@ -213,6 +216,14 @@ TEST_HELPER void add_zram(struct quire *q, u64 pages)
 {
 	assert_int_equal(swapon_compressed(q, "/dev/zram0", pages, SWAP_PRIO_DEFAULT), 0);
 }
+
+TEST_HELPER void add_zstd(struct quire *q, u64 pages)
+{
+	assert_int_equal(swapon_zstd(q, "/dev/zram0", SWAP_ZSTD_LEVEL_DEFAULT, pages, SWAP_PRIO_DEFAULT), 0);
+}
+
+/* Swap in memory, of the kind under test. */
+static add_swap_fn add_compressed = add_zram;
 
 TEST_HELPER struct quire *machine_with(const struct sim_config *cfg, add_swap_fn add, u64 swap_bytes)
 {
@@ -227,7 +238,7 @@ TEST_HELPER struct quire *machine_with(const struct sim_config *cfg, add_swap_fn
 
 TEST_HELPER struct quire *machine_with_swap(const struct sim_config *cfg, u64 swap_bytes)
 {
-	return machine_with(cfg, add_zram, swap_bytes);
+	return machine_with(cfg, add_compressed, swap_bytes);
 }
 
 TEST_HELPER u64 swap_out_all(struct quire *q)

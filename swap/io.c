@@ -33,7 +33,7 @@ int swap_prepare(struct quire *q, const struct swap_ops *ops, const void *page, 
 	if (page_same_filled(page, &w->value))
 		return 0;
 	w->state = SLOT_STORED;
-	return ops->io ? 0 : ops->prepare(page, w);
+	return ops->io ? 0 : ops->prepare(q, ops, page, w);
 }
 
 int swap_write_pages(struct quire *q, u64 entry, u32 n, void *const *pages)
@@ -108,6 +108,8 @@ int swap_load(struct quire *q, u64 entry, void *page)
 		page_fill(page, s->data);
 	else
 		err = a->ops->load(a, s, page);
+	if (err == -EAGAIN)
+		return err;
 	return err || page_checksum(page) != s->sum ? -EIO : 0;
 }
 

@@ -67,21 +67,24 @@ struct swap_write {
 struct swap_ops {
 	/* NULL: it works at once.  Else as host_swap_io(), with area->dev.  Under no lock, so the area itself may be gone. */
 	int (*io)(struct quire *q, u32 dev, bool write, u64 offset, u32 n, void *const *pages);
+	/* Of the compressor; 0 = it has none. */
+	u32 level;
 	/* Under no lock; the page may be changing (then the result is thrown away).  Puts it into w.  -ENOSPC: it would not
-	 * get smaller. */
-	int (*prepare)(const void *page, struct swap_write *w);
+	 * get smaller.  May wait for a room.  `ops` are these. */
+	int (*prepare)(struct quire *q, const struct swap_ops *ops, const void *page, struct swap_write *w);
 	/* Under q->lock: keeps what was prepared (or, on a device, has been written) for this slot; sets slot->data and len.  -ENOMEM. */
 	int (*store)(struct swap_area *a, struct swap_slot *slot, const struct swap_write *w);
 	/* The page's bytes, into a frame nobody else sees.  The slot cannot go or change meanwhile.  Any lock or none: must
-	 * neither block nor write anything else.  -EIO. */
+	 * neither block nor write anything else.  -EIO; -EAGAIN: all rooms are in use (swap_room_wait). */
 	int (*load)(struct swap_area *a, const struct swap_slot *slot, void *page);
 	/* Under q->lock: the bytes are not needed any more. */
 	void (*free)(struct swap_area *a, struct swap_slot *slot);
 	/* Under no lock: the area is gone.  May be NULL. */
 	void (*close)(struct swap_area *a);
 };
-extern const struct swap_ops swap_ops_compressed; /* swap/compressed.c */
-extern const struct swap_ops swap_ops_device;     /* swap/device.c; has io and neither prepare nor load */
+extern const struct swap_ops swap_ops_lz4;                    /* swap/compressed.c */
+extern const struct swap_ops swap_ops_zstd[SWAP_ZSTD_LEVELS]; /* the same; by level, from 1 on; need rooms */
+extern const struct swap_ops swap_ops_device; /* swap/device.c; has io and neither prepare nor load */
 
 /* The slots of a cluster have one frame of records, there while any of them is in use. */
 struct swap_cluster {
@@ -164,8 +167,9 @@ int swap_write_pages(struct quire *q, u64 entry, u32 n, void *const *pages);
 int swap_commit(struct quire *q, u64 entry, const struct swap_write *w);
 /* Under q->lock: the bytes are `to`'s, which was committed and whose held count becomes the slot's. */
 void swap_forward(struct quire *q, u64 entry, u64 to);
-/* Reads the page of a counted entry whose folio is not in the cache into a frame nobody else sees.  0 or -EIO.  Under any lock
- * or none; inside a transaction the frame must be one that a rollback may clear.  Not for what needs I/O. */
+/* Reads the page of a counted entry whose folio is not in the cache into a frame nobody else sees.  0, -EIO, or -EAGAIN: end the
+ * transaction, swap_room_wait(), and try again.  Under any lock or none; inside a transaction the frame must be one that a
+ * rollback may clear.  Not for what needs I/O. */
 int swap_load(struct quire *q, u64 entry, void *page);
 
 /* A page to be read from a device. */
@@ -191,6 +195,26 @@ u64 zpool_store(struct quire *q, const void *src, u32 len);
 /* With no lock by who knows that the object stays. */
 void zpool_read(struct quire *q, u64 handle, void *dst, u32 len);
 void zpool_free(struct quire *q, u64 handle, u32 len);
+
+/* ---- swap/room.c ---- */
+/* Under no lock.  An area needs rooms: 0 or -ENOMEM.  It needs them no more. */
+int swap_rooms_get(struct quire *q);
+void swap_rooms_put(struct quire *q);
+/* A room (its mem) for oneself.  Under no lock, waits; NULL: there are none any more. */
+struct swap_room *swap_room_lock(struct quire *q);
+/* The same under any lock, never waits; NULL: none is free.  Inside a transaction it is kept until commit. */
+struct swap_room *swap_room_trylock(struct quire *q);
+void swap_room_unlock(struct swap_room *r);
+/* Under no lock: until one may be free. */
+void swap_room_wait(struct quire *q);
+
+/* ---- swap/zstd.c: private memory, frames nobody else sees, and the room; never logged ---- */
+size_t page_zstd_room(void); /* bytes of a room */
+/* As page_compress(). */
+u32 page_zstd_compress(const void *page, void *dst, u32 max, u32 level, void *room);
+/* Where in the room (8-byte aligned, a page long) the bytes have to be, and then the same as page_decompress(). */
+void *page_zstd_stored(void *room);
+bool page_zstd_decompress(u32 len, void *page, void *room);
 
 /* ---- swap/bytes.c: private memory and frames nobody else sees; never logged ---- */
 #define PAGE_COMPRESS_WORK 4608u

@@ -135,7 +135,23 @@ static int area_open(struct quire *q, const struct new_area *n, const char *name
 
 int swapon_compressed(struct quire *q, const char *name, u64 pages, s32 prio)
 {
-	return area_open(q, &(struct new_area){ &swap_ops_compressed, "partition", "compressed, in memory", 0 }, name, pages, prio);
+	return area_open(q, &(struct new_area){ &swap_ops_lz4, "partition", "lz4, in memory", 0 }, name, pages, prio);
+}
+
+int swapon_zstd(struct quire *q, const char *name, u32 level, u64 pages, s32 prio)
+{
+	static const char *const what[SWAP_ZSTD_LEVELS] = { "zstd 1, in memory", "zstd 2, in memory", "zstd 3, in memory" };
+	int err;
+
+	if (level < 1 || level > SWAP_ZSTD_LEVELS)
+		return -EINVAL;
+	err = swap_rooms_get(q);
+	if (err)
+		return err;
+	err = area_open(q, &(struct new_area){ &swap_ops_zstd[level - 1], "partition", what[level - 1], 0 }, name, pages, prio);
+	if (err)
+		swap_rooms_put(q);
+	return err;
 }
 
 int swapon_device(struct quire *q, const char *name, const char *kind, u32 dev, u64 pages, s32 prio)

@@ -107,57 +107,87 @@ static int set_memory(struct run_options *o, const struct host_facts *host, cons
 	return 0;
 }
 
-/* Splits "...,pri=N" off: the length of what stands before it, or 0 with error[] filled. */
-static size_t parse_priority(const char *value, s32 *prio, char *error)
+/* What follows SIZE: ",pri=N" and ",level=N" in any order.  *level: 0 = not given. */
+static int parse_swap_flags(char *text, s32 *prio, u32 *level, char *error)
 {
-	const char *at = strstr(value, ",pri=");
+	char *next;
 	u64 n;
 
-	*prio = -1;
-	if (!at)
-		return strlen(value);
-	if (parse_number(at + 5, 0, 32767, &n, error))
-		return 0;
-	*prio = (s32)n;
-	return (size_t)(at - value);
+	for (; text; text = next) {
+		next = strchr(text, ',');
+		if (next)
+			*next++ = 0;
+		if (!strncmp(text, "pri=", 4)) {
+			if (parse_number(text + 4, 0, 32767, &n, error))
+				return -1;
+			*prio = (s32)n;
+		} else if (!strncmp(text, "level=", 6)) {
+			if (parse_number(text + 6, 1, RUN_ZSTD_LEVELS, &n, error))
+				return -1;
+			*level = (u32)n;
+		} else {
+			return bad(error, "'%.100s' after the size: pri=N would be right, or level=N for zstd", text);
+		}
+	}
+	return 0;
 }
 
-/* [FILE:]SIZE[,pri=N].  FILE ends at the last colon; "lz4" in its place names the compressor of swap in memory. */
+/* SIZE[,FLAG]..., of which the flags have been read. */
+static int parse_swap_size(const char *text, u64 *bytes, char *error)
+{
+	if (parse_size(text, 0, bytes, error))
+		return -1;
+	if (*bytes < RUN_SWAP_MIN || *bytes > RUN_SWAP_MAX)
+		return bad(error, "%.100s of swap (%llu bytes) is out of range: %lluM to %lluG would be right", text,
+			   (unsigned long long)*bytes, RUN_SWAP_MIN >> 20, RUN_SWAP_MAX >> 30);
+	*bytes = ALIGN_DOWN(*bytes, PAGE_SIZE);
+	return 0;
+}
+
+/* The part before the last colon: a compressor's name or, anything else, a file's.  level: 0 = not given. */
+static int parse_swap_kind(struct run_swap *s, const char *value, size_t len, u32 level, char *error)
+{
+	if (!len)
+		return bad(error, "a file name is missing before the colon");
+	if (len == 4 && !memcmp(value, "zstd", 4)) {
+		s->zstd_level = level ? level : RUN_ZSTD_LEVEL;
+		return 0;
+	}
+	if (level)
+		return bad(error, "only zstd has levels: zstd:SIZE,level=N would be right");
+	if (len == 3 && !memcmp(value, "lz4", 3))
+		return 0;
+	s->path = value;
+	s->path_len = len;
+	return 0;
+}
+
+/* [lz4:|zstd:|FILE:]SIZE[,pri=N][,level=N].  FILE ends at the last colon. */
 static int set_swap(struct run_options *o, const struct host_facts *host, const char *value, char *error)
 {
 	struct run_swap *s = &o->swap[o->nr_swap];
-	char text[4400], *colon;
-	size_t len;
+	const char *colon = strrchr(value, ':');
+	const char *size = colon ? colon + 1 : value;
+	char text[256], *flags;
+	u32 level = 0;
 
 	if (o->nr_swap == RUN_MAX_SWAP)
 		return bad(error, "at most %u swap areas", RUN_MAX_SWAP);
-	*s = (struct run_swap){ 0 };
-	len = parse_priority(value, &s->prio, error);
-	if (!len)
-		return -1;
-	if (len >= sizeof(text))
+	if (!colon && strchr(value, '/'))
+		return bad(error, "'%.100s' needs a size: FILE:SIZE, as in /var/tmp/swap:1G", value);
+	if (strlen(size) >= sizeof(text))
 		return bad(error, "that is too long");
-	memcpy(text, value, len);
-	text[len] = 0;
-	colon = strrchr(text, ':');
-	if (!colon && strchr(text, '/'))
-		return bad(error, "'%.100s' needs a size: FILE:SIZE, as in /var/tmp/swap:1G", text);
-	if (parse_size(colon ? colon + 1 : text, 0, &s->bytes, error))
+	strcpy(text, size);
+	*s = (struct run_swap){ .prio = -1 };
+	flags = strchr(text, ',');
+	if (flags)
+		*flags++ = 0;
+	if (parse_swap_flags(flags, &s->prio, &level, error) || parse_swap_size(text, &s->bytes, error))
 		return -1;
-	if (s->bytes < RUN_SWAP_MIN || s->bytes > RUN_SWAP_MAX)
-		return bad(error, "%.100s of swap (%llu bytes) is out of range: %lluM to %lluG would be right", text,
-			   (unsigned long long)s->bytes, RUN_SWAP_MIN >> 20, RUN_SWAP_MAX >> 30);
-	s->bytes = ALIGN_DOWN(s->bytes, PAGE_SIZE);
-	if (colon)
-		*colon = 0;
-	if (colon && !strcmp(text, "zstd"))
-		return bad(error, "zstd is not there (CAVEATS.md): lz4:SIZE would be right, or ./zstd:SIZE for a file of that name");
-	if (colon && !*text)
-		return bad(error, "a file name is missing before the colon");
-	if (colon && strcmp(text, "lz4")) {
-		s->path = value;
-		s->path_len = (size_t)(colon - text);
-	}
+	if (!colon && level)
+		return bad(error, "only zstd has levels: zstd:SIZE,level=N would be right");
+	if (colon && parse_swap_kind(s, value, (size_t)(colon - value), level, error))
+		return -1;
 	o->nr_swap++;
 	return 0;
 }
@@ -288,10 +318,11 @@ const struct option_spec run_option_table[] = {
 	{"memory", "SIZE", "a quarter of the host's memory",
 	 "RAM of the machine, as its MemTotal will say: a number with K, M, G or T, or a share of the host's memory such "
 	 "as 25%. Nothing is taken from the host before it is used.", set_memory},
-	{"swap", "[FILE:]SIZE[,pri=N]", "none",
-	 "Swap space: so much anonymous memory may be kept compressed (lz4) in the machine's own memory, or in FILE on the host, which is "
-	 "made if need be. May be given several times: areas of higher priority (0 to 32767) are used first, equal ones in turn; "
-	 "without a priority the earlier area is used first.", set_swap},
+	{"swap", "[zstd:|FILE:]SIZE[,pri=N][,level=N]", "none",
+	 "Swap space: so much anonymous memory may be kept compressed in the machine's own memory, with lz4 or with zstd, or in FILE on the "
+	 "host, which is made if need be. zstd makes pages smaller and takes longer; its level is 1 to 3, by default 3. May be given several "
+	 "times: areas of higher priority (0 to 32767) are used first, equal ones in turn; without a priority the earlier area is used "
+	 "first.", set_swap},
 	{"cpus", "N", "the host's CPUs", "Per-CPU slots of the machine, 1 to 64.", set_cpus},
 	{"folio-max", "SIZE", "2M", "Largest folio for anonymous memory: 4K, 16K, 64K or 2M.", set_folio_max},
 	{"policy", "NAME", "second-chance",

@@ -21,6 +21,8 @@
 #define RUN_SWAP_MIN (1ull << 20)    /* bytes */
 #define RUN_SWAP_MAX (64ull << 30)   /* bytes: what one area's table has room for */
 #define RUN_MAX_SWAP 16u             /* areas */
+#define RUN_ZSTD_LEVELS 3u           /* SWAP_ZSTD_LEVELS; the next is SWAP_ZSTD_LEVEL_DEFAULT */
+#define RUN_ZSTD_LEVEL 3u
 #define RUN_MAX_CPUS 64u             /* = QUIRE_MAX_CPUS */
 #define RUN_NAME_MAX 63u
 #define OPTION_ERROR_MAX 512
@@ -33,6 +35,7 @@ struct run_options {
 		size_t path_len;
 		u64 bytes;        /* whole pages */
 		s32 prio;         /* 0..32767, -1 = lower than those before */
+		u32 zstd_level;   /* of the compressor in memory, 1..RUN_ZSTD_LEVELS; 0 = lz4 */
 	} swap[RUN_MAX_SWAP];
 	u32 nr_swap;
 	u32 nr_cpus;              /* per-CPU slots, 1..RUN_MAX_CPUS */

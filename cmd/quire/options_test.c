@@ -128,6 +128,31 @@ static void other_values(void **state)
 	assert_int_equal(o.folio_max_order, 9);
 }
 
+static void swap_areas(void **state)
+{
+	assert_int_equal(parse("--swap 64M --swap lz4:2M,pri=7 --swap zstd:1G --swap zstd:3M,level=1,pri=9 --swap zstd:4M,pri=1,level=2 "
+			       "--swap ./zstd:5M --swap a,b:c:6M,pri=0 x"), OPTIONS_OK);
+	assert_int_equal(o.nr_swap, 7);
+	for (u32 i = 0; i < 5; i++)
+		assert_null(o.swap[i].path);
+	assert_int_equal(o.swap[0].bytes, 64 << 20);
+	assert_int_equal(o.swap[0].prio, -1);
+	assert_int_equal(o.swap[0].zstd_level, 0);
+	assert_int_equal(o.swap[1].zstd_level, 0);
+	assert_int_equal(o.swap[1].prio, 7);
+	assert_int_equal(o.swap[2].zstd_level, 3);
+	assert_int_equal(o.swap[2].bytes, 1 << 30);
+	assert_int_equal(o.swap[3].zstd_level, 1);
+	assert_int_equal(o.swap[3].prio, 9);
+	assert_int_equal(o.swap[4].zstd_level, 2);
+	assert_int_equal(o.swap[4].prio, 1);
+	assert_int_equal(o.swap[5].path_len, 6);
+	assert_int_equal(o.swap[5].zstd_level, 0);
+	assert_memory_equal(o.swap[6].path, "a,b:c:", 6);
+	assert_int_equal(o.swap[6].path_len, 5);
+	assert_int_equal(o.swap[6].prio, 0);
+}
+
 static void refusals(void **state)
 {
 	refuses("", "which program?");
@@ -150,7 +175,16 @@ static void refusals(void **state)
 	refuses("--name ../x y", "not a name");
 	refuses("--name -x y", "not a name");
 	refuses("--swap /tmp/x x", "needs a size");
-	refuses("--swap zstd:64M x", "zstd is not there");
+	refuses("--swap zstd: x", "not a size");
+	refuses("--swap zstd x", "not a size");
+	refuses("--swap zstd:64M,level=0 x", "1 to 3");
+	refuses("--swap zstd:64M,level=4 x", "1 to 3");
+	refuses("--swap zstd:64M,level= x", "not a whole number");
+	refuses("--swap zstd:64M,speed=1 x", "pri=N would be right, or level=N");
+	refuses("--swap zstd:64M, x", "pri=N would be right");
+	refuses("--swap 64M,level=1 x", "only zstd has levels");
+	refuses("--swap lz4:64M,level=1 x", "only zstd has levels");
+	refuses("--swap /tmp/x:64M,level=1 x", "only zstd has levels");
 	refuses("--swap :64M x", "file name is missing");
 	refuses("--swap 64M,pri=40000 x", "out of range");
 	refuses("--swap /tmp/x:64 x", "out of range");
@@ -238,7 +272,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults),       cmocka_unit_test(tiny_and_huge_hosts),
 		cmocka_unit_test(memory_sizes),   cmocka_unit_test(memory_refusals),
-		cmocka_unit_test(other_values),   cmocka_unit_test(refusals),
+		cmocka_unit_test(other_values), cmocka_unit_test(swap_areas), cmocka_unit_test(refusals),
 		cmocka_unit_test(errors_name_the_option), cmocka_unit_test(long_input_is_cut),
 		cmocka_unit_test(policies),       cmocka_unit_test(help_and_version), cmocka_unit_test(one_source),
 	};

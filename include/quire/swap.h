@@ -8,6 +8,7 @@
 #define QUIRE_SWAP_H
 #include <quire/phys.h>
 #include <quire/types.h>
+#include <sync.h>
 
 struct quire;
 struct swap_area;
@@ -26,6 +27,13 @@ struct zpool {
 	u64 bytes;      /* what was asked for; q->lock */
 };
 
+/* Memory for a compressor to work in (swap/room.c). */
+#define SWAP_ROOMS_MAX 64u
+struct swap_room {
+	struct spinlock lock; /* LOCK_RANK_LEAF */
+	void *mem;            /* NULL = no area needs it; q->lock and `lock` */
+};
+
 /* What swap/ keeps in struct quire.  q->lock. */
 struct swap_info {
 	struct swap_area *areas[QUIRE_MAX_SWAP_AREAS]; /* by type; NULL = none */
@@ -34,6 +42,10 @@ struct swap_info {
 	s32 next_priority;  /* for an area that was given none: -2, -3, ... as on Linux */
 	u64 stamp;          /* of the newest page written to a device: slot->data */
 	struct zpool pool;
+	struct swap_room room[SWAP_ROOMS_MAX];
+	u32 nr_rooms;       /* 0 until the first area needs them, then constant */
+	u32 room_users;     /* areas that need them */
+	struct kmem_cache *room_cache; /* NULL until then */
 	u64 nr_slots_used;
 	u64 stored, filled, refused; /* pages ever: compressed, of one value (nothing stored), not worth storing */
 	u64 forwarded;      /* pages ever that one area would not take and another did */
@@ -47,6 +59,10 @@ struct swap_info {
 /* Memory that holds pages compressed, in the machine's own frames: room for `pages` pages.  0 or -ENOMEM, -EINVAL, -EBUSY (no
  * free number), -EEXIST (the name is in use). */
 int swapon_compressed(struct quire *q, const char *name, u64 pages, s32 prio);
+/* The same with zstd instead of lz4, and levels as zstd counts them: 1 to SWAP_ZSTD_LEVELS. */
+#define SWAP_ZSTD_LEVELS 3u
+#define SWAP_ZSTD_LEVEL_DEFAULT 3u
+int swapon_zstd(struct quire *q, const char *name, u32 level, u64 pages, s32 prio);
 /* Slots on a device of the port's (host_swap_io), whose page 0 is its header: `pages` usable ones behind it.  kind as /proc/swaps
  * calls it: a constant string.  Errors as above; the device stays the caller's then, else swapoff() closes it. */
 int swapon_device(struct quire *q, const char *name, const char *kind, u32 dev, u64 pages, s32 prio);

@@ -68,8 +68,12 @@ static long add_swap(struct quire *q, const struct machine_params *p)
 	for (u32 i = 0; i < p->nr_swap && !ret; i++) {
 		const struct machine_swap *s = &p->swap[i];
 
-		ret = s->file ? swapon_device(q, s->name, "file", s->dev, s->pages, s->prio)
-			      : swapon_compressed(q, s->name, s->pages, s->prio);
+		if (s->file)
+			ret = swapon_device(q, s->name, "file", s->dev, s->pages, s->prio);
+		else if (s->zstd)
+			ret = swapon_zstd(q, s->name, s->zstd, s->pages, s->prio);
+		else
+			ret = swapon_compressed(q, s->name, s->pages, s->prio);
 	}
 	return ret;
 }

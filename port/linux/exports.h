@@ -15,7 +15,8 @@ struct machine_params {
 	struct machine_swap {
 		u64 pages;     /* usable ones */
 		s32 prio;
-		bool file;     /* else compressed in memory */
+		bool file;     /* else compressed in memory, */
+		u32 zstd;      /* with zstd of this level; 0 = lz4 */
 		u32 dev;       /* of a file: the supervisor's number (sup_swap.c) */
 		char name[SWAP_NAME_MAX + 1];
 	} swap[RUN_MAX_SWAP];

@@ -318,6 +318,7 @@ int swap_open_all(const struct run_options *o, struct machine_params *p)
 	unsigned rams = 0;
 
 	_Static_assert(RUN_MAX_SWAP <= SWAPIO_DEVICES, "every area may be a file");
+	_Static_assert(RUN_ZSTD_LEVELS == SWAP_ZSTD_LEVELS && RUN_ZSTD_LEVEL == SWAP_ZSTD_LEVEL_DEFAULT, "what the option may ask for");
 	for (u32 i = 0; i < o->nr_swap; i++) {
 		struct machine_swap *s = &p->swap[p->nr_swap++];
 
@@ -328,7 +329,8 @@ int swap_open_all(const struct run_options *o, struct machine_params *p)
 			continue;
 		}
 		s->pages = o->swap[i].bytes / PAGE_SIZE;
-		snprintf(s->name, sizeof(s->name), "/dev/zram%u", rams++);
+		s->zstd = o->swap[i].zstd_level;
+		snprintf(s->name, sizeof(s->name), s->zstd ? "/dev/zram%u-zstd" : "/dev/zram%u", rams++);
 	}
 	return 0;
 }

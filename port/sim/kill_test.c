@@ -61,6 +61,8 @@ static void live(struct quire *q, unsigned i, void *arg)
 		sim_process_store(c, (u64)a, 8, 4);
 		sim_process_exit(c);
 	}
+	sys_madvise(t, (u64)a, 6 * PAGE_SIZE, 21 /* MADV_PAGEOUT */);
+	sim_process_load(l->p, (u64)a + 5 * PAGE_SIZE, 8, &v);
 	sys_madvise(t, (u64)a, 2 * PAGE_SIZE, 4 /* MADV_DONTNEED */);
 	sys_munmap(t, (u64)a + 8 * PAGE_SIZE, 4 * PAGE_SIZE);
 	sys_brk(t, 0);
@@ -156,6 +158,7 @@ static u64 one_life(struct quire *q, life_fn live_it, u64 n)
 	assert_int_equal(dead, sim_kill_events(q) == n);
 	assert_int_equal(q->lock.word, 0);
 	assert_int_equal(q->reclaim.nr_isolated, 0);
+	assert_int_equal(q->swap.room[0].lock.word, 0);
 	assert_true(mm_is_valid(l.p->task->mm));
 	task_put(l.p->task);
 	free(l.p);
@@ -202,7 +205,9 @@ static void killed_at_every_event(void **state)
 {
 	struct quire *q = sim_machine_new(&(struct sim_config){ .memory = 32 << 20, .sched = SIM_SCHED_ONE });
 
+	assert_int_equal(swapon_zstd(q, "/dev/zram0", SWAP_ZSTD_LEVEL_DEFAULT, 256, SWAP_PRIO_DEFAULT), 0);
 	kill_at_every_event(q, live, 7);
+	assert_true(q->swap.stored && q->vm_events[PSWPIN]);
 	sim_machine_free(q);
 }
 

@@ -53,6 +53,20 @@ def four_times_memory():
     print(f"    {f['pswpout']} pages out, {f['pswpin']} in; kswapd freed {f['pgsteal_kswapd']}, processes {f['pgsteal_direct']}")
 
 
+def zstd():
+    """A pattern over three times the memory in zstd's form, alone and in four processes; the last area gone, its rooms are, too."""
+    rooms = "grep swap_room /proc/slabinfo"
+    for swap in ("zstd:600M", "zstd:600M,level=1"):
+        code, out, errors = run("--memory", "32M", "--swap", swap, "--", "bash", "-c",
+                                f"{PATTERN} 96 3; echo code $?; {FIGURES}; {rooms}; swapoff /dev/zram0-zstd; {rooms}", timeout=200)
+        expect(code == 0 and "code 0" in out, f"{swap}: {code}: {out[:500]} {errors[-500:]}")
+        expect("in the end: 0 wrong, 0 children failed" in out, out[:500])
+        f = no_slot_is_lost(out)
+        expect(f["pswpout"] > 10000 and f["pswpin"] > 10000, f"only {f['pswpout']} pages out, {f['pswpin']} in")
+        used = [int(n) for n in re.findall(r"^swap_room +(\d+) ", out, re.M)]
+        expect(len(used) == 2 and used[0] >= 1 and used[1] == (0 if not os.geteuid() else used[0]), f"rooms: {used}")
+
+
 def small_folios():
     """The same with pages of 4 KiB only, and two processors' slots in one."""
     code, out, errors = run("--memory", "32M", "--swap", "512M", "--folio-max", "4K", "--cpus", "1", "--", PATTERN, "96", "3",
@@ -199,7 +213,7 @@ def no_room_on_the_host():
             subprocess.run(["umount", directory], check=True)
 
 
-TESTS = [four_times_memory, small_folios, further_by_the_swap, files, shared_memory, switched_on_inside, no_room_on_the_host, killed_under_pressure,
+TESTS = [four_times_memory, zstd, small_folios, further_by_the_swap, files, shared_memory, switched_on_inside, no_room_on_the_host, killed_under_pressure,
          killed_while_files_are_written]
 
 
