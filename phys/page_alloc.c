@@ -119,8 +119,11 @@ static struct frame *scan_zones(struct quire *q, struct phys_cpu *c, const struc
 		if (!zone_populated(z))
 			continue;
 		if (!(alloc_flags & ALLOC_NO_WATERMARKS) &&
-		    !zone_watermark_ok(z, ac->order, mark, ac->highest, alloc_flags))
+		    !zone_watermark_ok(z, ac->order, mark, ac->highest, alloc_flags)) {
+			if (c)
+				pcp_refresh_sizes(z, &c->pcp[zi]);
 			continue;
+		}
 		f = alloc_from_zone(q, c, (unsigned)zi, ac, alloc_flags);
 		if (f)
 			return f;

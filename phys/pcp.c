@@ -34,9 +34,9 @@ struct phys_cpu *slot_get_other(struct quire *q, struct ctx *ctx, unsigned cpu)
 	return NULL;
 }
 
-static void refresh_sizes(const struct zone *z, struct per_cpu_pages *pcp)
+void pcp_refresh_sizes(const struct zone *z, struct per_cpu_pages *pcp)
 {
-	pcp->high = (s32)z->pcp_high_min;
+	pcp->high = z->nr_free < z->watermark[WMARK_LOW] ? 0 : (s32)z->pcp_high_min;
 	pcp->batch = z->pcp_batch;
 }
 
@@ -50,7 +50,7 @@ struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, uns
 	struct frame *last = NULL;
 	u32 n, want;
 
-	refresh_sizes(z, pcp);
+	pcp_refresh_sizes(z, pcp);
 	want = order ? MAX(pcp->batch >> order, 2u) : pcp->batch;
 	for (n = 0; n < want; n++) {
 		struct frame *f = rmqueue(q, z, order, (enum migratetype)(pi % MIGRATE_PCPTYPES), alloc_flags);
@@ -96,7 +96,7 @@ static void drain_some(struct quire *q, struct phys_cpu *c, unsigned zone, s32 n
 	s32 got = 1;
 
 	spin_lock(&q->lock);
-	refresh_sizes(&q->phys.zones[zone], pcp);
+	pcp_refresh_sizes(&q->phys.zones[zone], pcp);
 	for (; nr > 0 && pcp->count > 0 && got; nr -= got)
 		got = drain_one(q, &q->phys.zones[zone], pcp);
 	spin_unlock(&q->lock);

@@ -203,6 +203,9 @@ static inline void slot_put(struct ctx *ctx, struct phys_cpu *c)
 	ctx_spin_unlock(ctx, &c->lock);
 }
 
+/* Slot and q->lock held.  How much the lists may hold: nothing while memory is short, for what is freed must show in its zone then.  A list
+ * gives to anybody, so what lies there is no reserve, and reclaim, which must live on the reserve, starved beside it. */
+void pcp_refresh_sizes(const struct zone *z, struct per_cpu_pages *pcp);
 /* Slot and q->lock held: fills list pi of the zone from the buddy lists and takes the first block off again.  NULL if the zone
  * gave nothing. */
 struct frame *pcp_refill(struct quire *q, struct phys_cpu *c, unsigned zone, unsigned pi, u32 alloc_flags);
