@@ -32,9 +32,10 @@ static void drop_capabilities(void)
 
 void exec_credentials(void)
 {
-	u32 uid[3], gid[3];
+	u32 uid[3], gid[3], signal = 0;
 	u64 bits = (u64)host_call(__NR_prctl, 27 /* PR_GET_SECUREBITS */);
 
+	host_call(__NR_prctl, 2 /* PR_GET_PDEATHSIG */, &signal);
 	host_call(__NR_getresuid, &uid[0], &uid[1], &uid[2]);
 	host_call(__NR_getresgid, &gid[0], &gid[1], &gid[2]);
 	if (gid[2] != gid[1])
@@ -47,5 +48,5 @@ void exec_credentials(void)
 		drop_capabilities();
 	/* A change of rights makes the host forget these two (commit_creds). */
 	host_call(__NR_prctl, 4 /* PR_SET_DUMPABLE */, uid[0] == uid[1] && gid[0] == gid[1], 0, 0, 0);
-	host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_PRIVATE, 0, 0, 0);
+	host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, signal ? signal : SIG_PRIVATE, 0, 0, 0);
 }
