@@ -6,6 +6,7 @@
  * output is a function of options and script alone.
  */
 #include "lab_internal.h"
+#include <port/sim/mmu.h>
 #include "../options.h"
 #include "../../../reclaim/reclaim.h"
 #include <ctype.h>
@@ -161,7 +162,7 @@ static int run_range(struct lab *lab, const struct lab_command *c, unsigned n, c
 
 static const struct lab_command *find_command(const char *name)
 {
-	static const struct lab_command *const tables[] = {lab_alloc_commands, lab_view_commands};
+	static const struct lab_command *const tables[] = {lab_alloc_commands, lab_process_commands, lab_view_commands};
 	const struct lab_command *c;
 	unsigned i;
 
@@ -294,9 +295,12 @@ int lab_run(const struct lab_options *o, const char *name, FILE *script, FILE *o
 		fputs(sim_log_text(lab->q), err);
 		lab->status = bad_machine(err, "this machine cannot boot");
 	} else {
+		sim_set_abort_handler(lab->q, do_mem_abort);
 		panic = sim_expect_panic(run_script, lab);
 		if (panic)
 			report_panic(lab, panic);
+		else
+			lab_processes_end(lab);
 	}
 	sim_machine_free(lab->q);
 	things_free(lab);
@@ -316,7 +320,7 @@ static void print_commands(const struct lab_command *c)
 static int usage(void)
 {
 	printf("usage: quire lab [--memory SIZE] [--zones LAYOUT] [--cpus N] [--seed N] [--debug] SCRIPT|-\n\n"
-	       "Runs a script of allocator commands, one a line, on a simulated machine and prints what it sees.\n\n"
+	       "Runs a script of commands, one a line, on a simulated machine and prints what it sees.\n\n"
 	       "  --memory SIZE   bytes of RAM (default 64M)\n"
 	       "  --zones LAYOUT  64 (default), 32, flat, or dma=SIZE,dma32=SIZE,lowmem=SIZE\n"
 	       "  --cpus N        CPUs, 1 to 64 (default 1)\n"
@@ -324,6 +328,7 @@ static int usage(void)
 	       "  --policy NAME   of reclaim: second-chance (default), generations, clock\n"
 	       "  --debug         red zones, poison and owners everywhere\n\ncommands:\n");
 	print_commands(lab_alloc_commands);
+	print_commands(lab_process_commands);
 	print_commands(lab_view_commands);
 	printf("\nA first word like a1..a9 or a1..a9/2 stands for many names.  Exit code: 0, or 125 after an error.\n");
 	return 0;

@@ -22,6 +22,8 @@ enum thing_kind {
 	THING_OBJECT, /* of a cache */
 	THING_POOL,
 	THING_ELEMENT, /* of a pool */
+	THING_PROCESS,
+	THING_MAPPING, /* p: its address in the process */
 	NR_THINGS
 };
 
@@ -34,7 +36,7 @@ struct thing {
 	void *p;                    /* frame, address, cache or pool */
 	unsigned order;             /* THING_BLOCK */
 	size_t size;                /* bytes asked for */
-	struct thing *owner;        /* cache of an object, pool of an element */
+	struct thing *owner;        /* cache of an object, pool of an element, process of a mapping */
 	u64 serial;                 /* order of making */
 };
 
@@ -78,8 +80,12 @@ void things_free(struct lab *lab);
 /* Calls fn for every live thing in the order of making. */
 void things_each(struct lab *lab, void (*fn)(struct lab *lab, struct thing *t));
 
-/* ---- lab_alloc.c, lab_views.c: tables that end with a NULL name ---- */
+/* ---- lab_process.c ---- */
+void lab_processes_end(struct lab *lab);
+
+/* ---- lab_alloc.c, lab_process.c, lab_views.c: tables that end with a NULL name ---- */
 extern const struct lab_command lab_alloc_commands[];
+extern const struct lab_command lab_process_commands[];
 extern const struct lab_command lab_view_commands[];
 void lab_print_log(struct lab *lab, FILE *to);
 

@@ -112,6 +112,45 @@ static void test_bad_input(void **state)
 	refuses(NULL, "kmalloc k 8\nwrite k 1T 1", "outside of the machine's memory");
 }
 
+static void has(const char *script, const char *words)
+{
+	struct result r = run(NULL, script);
+
+	if (r.status || !strstr(r.out, words))
+		fail_msg("status %d, no '%s' in:\n%s%s", r.status, words, r.out, r.err);
+	drop(r);
+}
+
+/* Each access says which way its fault took, and what the processor's registers were. */
+static void test_processes(void **state)
+{
+	has("process p\nmap a p 8K\nload p a", "(translation fault, level 0), ESR_EL1 0x92000004");
+	has("process p\nmap a p 8K\nload p a\nload p a+8", "0x0\n  no fault");
+	has("process p\nmap a p 8K\nstore p a+4096 77\ndevmem read 0", "do_anonymous_page");
+	has("process p\nmap a p 8K r\nstore p a 1", "not possible\n  data abort, write");
+	has("process p\nmap a p 8K r\nstore p a 1", "> signal 11, code 2");
+	has("process p\nload p 16", "> signal 11, code 1");
+	has("process p\nmap a p 8K rx\nfetch p a", "instruction abort (translation fault");
+	has("process p\nmap a p 8K\nstore p a 5\nfork c p\nstore c a 6\nload p a", ": 0x5\n");
+	has("process p\nmap a p 8K\nstore p a 5\nfork c p\nstore c a 6", "wp_page_copy");
+	has("process p\nmap a p 8K\nstore p a 5\nfork c p\nexit c\nstore p a 6", "wp_page_reuse");
+	has("process p\nmap a p 8K shared\nfork c p\nstore c a 6\nload p a", ": 0x6\n");
+	has("process p\nmap a p 8K\nstore p a 5\ntranslate p a", "level 3");
+	has("process p\nmap a p 8K\nmaps p\nsmaps p\nstatus p", "VmRSS:");
+	has("process p\nmap a p 8K\nunmap a\nmap a p 4K\nload p a", ": 0x0\n");
+	has("devmem write 0x100000 0xabc\ndevmem read 0x100000", "0x100000: 0x0000000000000abc");
+	has("process p\nexec p /proc/self/exe\nmaps p", "[stack]");
+	has("process p\nexec p /etc/passwd", "error 8 (Exec format error)");
+	has("process p1..p3\nexit p1..p3\ncheck", "every structure is valid");
+	refuses(NULL, "map a p 4K", "'p' is not known");
+	refuses(NULL, "process p\nmap a p 4K rq", "neither a protection");
+	refuses(NULL, "process p\nfree p", "use exit or unmap");
+	refuses(NULL, "process p\nexit p\nload p 0", "'p' was freed on line 2");
+	refuses(NULL, "process p\nexec p /nonexistent", "/nonexistent: No such file");
+	refuses(NULL, "devmem read 3", "no address of eight bytes");
+	refuses(NULL, "devmem look 8", "usage: devmem read PHYS");
+}
+
 /* What the allocators themselves refuse: the machine ends with its report. */
 static void test_crimes(void **state)
 {
@@ -159,6 +198,7 @@ static void test_examples(void **state)
 	} list[] = {
 		{"buddy", "flat", "f1023: "},
 		{"slab", NULL, "inode: objects remain in use; the cache stays"},
+		{"fault", NULL, "do_wp_page > wp_page_reuse"},
 		{"reserves", "dma=4M,lowmem=12M", "mempool-alloc e5: out of memory"},
 	};
 	unsigned i;
@@ -186,7 +226,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_commands), cmocka_unit_test(test_views),    cmocka_unit_test(test_bad_input),
-		cmocka_unit_test(test_crimes),   cmocka_unit_test(test_machines), cmocka_unit_test(test_examples),
+		cmocka_unit_test(test_processes), cmocka_unit_test(test_crimes),   cmocka_unit_test(test_machines), cmocka_unit_test(test_examples),
 	};
 
 	examples = argc > 1 ? argv[1] : "examples/lab";

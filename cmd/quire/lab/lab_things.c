@@ -7,7 +7,7 @@
 #include <string.h>
 
 const char *const thing_word[NR_THINGS] = {"block",  "kmalloc memory", "vmalloc memory", "cache",
-					   "object", "mempool",        "mempool element"};
+					   "object", "mempool",        "mempool element", "process", "mapping"};
 
 static unsigned bucket_of(const char *name)
 {
