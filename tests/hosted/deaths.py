@@ -88,20 +88,20 @@ def run(deaths, how):
         killer = Killer(machine, deaths)
         between = killer if how == "outside" else None
         try:
-            before = meminfo(machine.lines.until("end", SILENCE + deaths * 0.3, between))
+            first = machine.lines.until("end", SILENCE + deaths * 0.3, between)
             files = machine.descriptors()
             lines = machine.lines.until("end", SILENCE + deaths * 0.3, between)
         except Failed as error:
             raise Failed(f"{error}; after {killer.kills} kills from outside: 1 of them ended the machine"
                          if how == "outside" else error) from error
-        after, grown = meminfo(lines), machine.descriptors() - files
+        before, after, grown = meminfo(first), meminfo(lines), machine.descriptors() - files
         wrong = machine.end()
     except Failed as error:
         raise Failed(f"{error}; its log: {machine.said()}") from error
     finally:
         machine.kill()
     if wrong:
-        raise Failed(wrong)
+        raise Failed(f"{wrong}; {[line for line in first + lines if ': status' in line or 'not true' in line]}")
     if leaks(before, after):
         raise Failed(f"memory was lost: {'; '.join(leaks(before, after))}")
     if grown > CHILDREN:  # pidfds of processes that have not been buried yet
