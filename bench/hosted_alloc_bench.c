@@ -5,45 +5,27 @@
 #define _GNU_SOURCE
 #include "sup_internal.h"
 #include "selftest.h"
+#include "timing.h"
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 #define ROUNDS 31
 #define PAIRS 20000u
 
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* Rounds of all three take turns, so that a change of the machine's speed meets all of them. */
-static void measure(const struct kernel_exports *k, double *median)
+static void measure(const struct kernel_exports *k, double *result)
 {
 	static double ns[3][ROUNDS];
 
 	for (int round = 0; round < ROUNDS; round++) {
 		for (int what = 0; what < 3; what++) {
-			double start = now_ns();
+			double start = cpu_ns();
 
 			k->selftest->bench((enum st_bench)what, PAIRS);
-			ns[what][round] = (now_ns() - start) / PAIRS;
+			ns[what][round] = (cpu_ns() - start) / PAIRS;
 		}
 	}
-	for (int what = 0; what < 3; what++) {
-		qsort(ns[what], ROUNDS, sizeof(double), by_value);
-		median[what] = ns[what][ROUNDS / 2];
-	}
+	for (int what = 0; what < 3; what++)
+		result[what] = median(ns[what], ROUNDS);
 }
 
 int main(void)

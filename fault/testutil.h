@@ -13,6 +13,7 @@
 #include <file/filemap.h>
 #include <mm/mm.h>
 #include <port/sim/mmu.h>
+#include <port/sim/simfs.h>
 
 #define MIB (1ul << 20)
 #define KIB (1ul << 10)
@@ -239,4 +240,11 @@ static inline bool traced(const struct quire *q, const char *fn)
 	return false;
 }
 
+/* A file of port/sim/simfs.h that is mapped at addr goes: mapping, name and reference. */
+static inline void file_end(struct rig *r, u64 addr, struct file *f)
+{
+	assert_int_equal(do_munmap(r->mm, addr, PAGE_ALIGN(sim_file_size(f))), 0);
+	assert_int_equal(sim_file_unlink(r->q, f->path), 0);
+	file_put(f);
+}
 #endif

@@ -26,13 +26,6 @@ static u64 map_new(struct rig *r, const char *path, u64 pages, struct file **f)
 	return map_file(r->mm, *f, pages * PAGE_SIZE, RW, MAP_SHARED, 0);
 }
 
-static void file_end(struct rig *r, u64 addr, struct file *f)
-{
-	assert_int_equal(do_munmap(r->mm, addr, PAGE_ALIGN(sim_file_size(f))), 0);
-	assert_int_equal(sim_file_unlink(r->q, f->path), 0);
-	file_put(f);
-}
-
 static u64 on_disk(struct file *f, u64 page)
 {
 	return *(const u64 *)(const void *)(sim_file_disk(f) + page * PAGE_SIZE);

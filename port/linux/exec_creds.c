@@ -8,13 +8,14 @@
 #include "exec.h"
 #include "hostsys.h"
 #include "kernel.h"
+#include <linux/capability.h>
 
 #define SECBIT_NOROOT 1ul
 #define SECBIT_KEEP_CAPS 16ul
 static void drop_capabilities(void)
 {
-	struct { u32 version, pid; } head = { 0x20080522 /* _LINUX_CAPABILITY_VERSION_3 */, 0 };
-	struct { u32 effective, permitted, inheritable; } had[2], now[2];
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct had[_LINUX_CAPABILITY_U32S_3], now[_LINUX_CAPABILITY_U32S_3];
 	u32 cap;
 
 	if (host_call(__NR_capget, &head, had) < 0 || !(had[0].permitted | had[1].permitted))

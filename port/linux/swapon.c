@@ -7,9 +7,11 @@
  */
 #include "kernel.h"
 #include "hostsys.h"
+#include "memory.h"
 #include "fmt.h"
 #include "process.h"
 #include "swapio.h"
+#include <linux/capability.h>
 
 #define SWAP_FLAG_PREFER_ 0x8000u
 #define SWAP_FLAG_PRIO_MASK_ 0x7fffu
@@ -17,15 +19,6 @@
 #define O_RDWR_ 2
 #define O_PATH_ 010000000
 #define PATH_SIZE 4096
-
-/* CAP_SYS_ADMIN, as capable() would say. */
-static bool may_swap(void)
-{
-	struct { u32 version; s32 pid; } head = { 0x20080522, 0 };
-	struct { u32 effective, permitted, inheritable; } data[2] = { 0 };
-
-	return !host_call(__NR_capget, &head, data) && (data[0].effective & (1u << 21));
-}
 
 /* What the descriptor's file is called: 0 or negative errno. */
 static int path_of(s32 fd, char *name, size_t size)
@@ -75,7 +68,7 @@ long guest_swapon(u64 path, u64 flags)
 
 	if (flags & ~(u64)SWAP_FLAGS_VALID_)
 		return -EINVAL;
-	if (!may_swap())
+	if (!host_capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	ret = strncpy_from_user(text, path, sizeof(text));
 	if (ret < 0)
@@ -96,7 +89,7 @@ long guest_swapoff(u64 path)
 	char text[PATH_SIZE], name[SWAP_NAME_MAX + 1];
 	long ret, fd;
 
-	if (!may_swap())
+	if (!host_capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	ret = strncpy_from_user(text, path, sizeof(text));
 	if (ret < 0)

@@ -266,8 +266,8 @@ static int cmd_free(struct lab *lab, unsigned n, char **w)
 	if (t->kind == THING_CACHE || t->kind == THING_POOL)
 		return lab_error(lab, "'%s' is a %s: use cache-destroy or mempool-destroy", t->name,
 				 thing_word[t->kind]);
-	if (t->kind == THING_PROCESS || t->kind == THING_MAPPING)
-		return lab_error(lab, "'%s' is a %s: use exit or unmap", t->name, thing_word[t->kind]);
+	if (lab_refuse_free(lab, t))
+		return -1;
 	if (t->owner && !t->owner->live)
 		return lab_error(lab, "the %s of '%s' is gone", thing_word[t->owner->kind], t->name);
 	really_free(lab, t);
@@ -282,8 +282,8 @@ static int cmd_free_anyway(struct lab *lab, unsigned n, char **w)
 
 	if (!t || !t->p)
 		return lab_error(lab, "'%s' is not known", w[1]);
-	if (t->kind == THING_PROCESS || t->kind == THING_MAPPING)
-		return lab_error(lab, "'%s' is a %s: use exit or unmap", t->name, thing_word[t->kind]);
+	if (lab_refuse_free(lab, t))
+		return -1;
 	really_free(lab, t);
 	thing_dead(lab, t);
 	return 0;

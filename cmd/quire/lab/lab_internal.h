@@ -88,5 +88,11 @@ extern const struct lab_command lab_alloc_commands[];
 extern const struct lab_command lab_process_commands[];
 extern const struct lab_command lab_view_commands[];
 void lab_print_log(struct lab *lab, FILE *to);
+/* Sizes a text first, then prints it, as a reader of /proc would. */
+struct fmt_buf;
+typedef void (*lab_text_fn)(struct quire *q, void *of, u64 at, struct fmt_buf *out);
+void lab_print_text(struct lab *lab, lab_text_fn text_of, void *of, u64 at);
+/* Processes and mappings are not freed: -1 after lab_error(). */
+int lab_refuse_free(struct lab *lab, const struct thing *t);
 
 #endif

@@ -43,21 +43,6 @@ static int address(struct lab *lab, const char *word, u64 *at)
 	return 0;
 }
 
-static void print_text(struct lab *lab, void (*view)(struct quire *q, void *of, u64 at, struct fmt_buf *b), void *of, u64 at)
-{
-	struct fmt_buf size = fmt_init(NULL, 0), text;
-	char *buf;
-
-	view(lab->q, of, at, &size);
-	buf = malloc(size.len + 4096);
-	if (!buf)
-		abort();
-	text = fmt_init(buf, size.len + 4096);
-	view(lab->q, of, at, &text);
-	fputs(buf, lab->out);
-	free(buf);
-}
-
 /* ---- making and ending ---- */
 
 static int cmd_process(struct lab *lab, unsigned n, char **w)
@@ -115,7 +100,7 @@ static int cmd_exit(struct lab *lab, unsigned n, char **w)
 static struct file *file_from_host(struct quire *q, const char *path, void *cookie)
 {
 	FILE *f = fopen(path, "rb");
-	struct file *file = NULL;
+	struct file *file = ERR_PTR(-ENOEXEC);
 	u8 *bytes;
 	long size;
 
@@ -129,7 +114,7 @@ static struct file *file_from_host(struct quire *q, const char *path, void *cook
 		file = sim_file_create(q, path, bytes, (u64)size);
 	free(bytes);
 	fclose(f);
-	return file ? file : ERR_PTR(bytes ? -ENOMEM : -ENOEXEC);
+	return file ? file : ERR_PTR(-ENOMEM);
 }
 
 /* The machine that an ELF file is for says whose layout it gets; what is none is refused by exec itself. */
@@ -169,6 +154,13 @@ static void end_one(struct lab *lab, struct thing *t)
 		return;
 	sim_process_exit(t->p);
 	thing_dead(lab, t);
+}
+
+int lab_refuse_free(struct lab *lab, const struct thing *t)
+{
+	if (t->kind != THING_PROCESS && t->kind != THING_MAPPING)
+		return 0;
+	return lab_error(lab, "'%s' is a %s: use exit or unmap", t->name, thing_word[t->kind]);
 }
 
 void lab_processes_end(struct lab *lab)
@@ -271,7 +263,7 @@ static void print_faults(struct lab *lab, const struct sim_process *p, u64 taken
 	fprintf(lab->out, "\n");
 }
 
-/* read PROCESS ADDRESS, write PROCESS ADDRESS VALUE, fetch PROCESS ADDRESS */
+/* load PROCESS ADDRESS, store PROCESS ADDRESS VALUE, fetch PROCESS ADDRESS */
 static int access_word(struct lab *lab, unsigned n, char **w)
 {
 	struct sim_process *p = process_of(lab, w[1]);
@@ -314,7 +306,7 @@ static int cmd_translate(struct lab *lab, unsigned n, char **w)
 	(void)n;
 	if (!p || address(lab, w[2], &at))
 		return -1;
-	print_text(lab, view_translate, sim_process_mm(p), at);
+	lab_print_text(lab, view_translate, sim_process_mm(p), at);
 	return 0;
 }
 
@@ -326,9 +318,9 @@ static int cmd_maps(struct lab *lab, unsigned n, char **w)
 	if (!p)
 		return -1;
 	if (!strcmp(w[0], "status"))
-		print_text(lab, view_status, p->task, 0);
+		lab_print_text(lab, view_status, p->task, 0);
 	else
-		print_text(lab, !strcmp(w[0], "maps") ? view_maps : view_smaps, sim_process_mm(p), 0);
+		lab_print_text(lab, !strcmp(w[0], "maps") ? view_maps : view_smaps, sim_process_mm(p), 0);
 	return 0;
 }
 

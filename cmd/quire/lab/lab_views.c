@@ -10,22 +10,34 @@
 
 typedef void (*view_fn)(struct quire *q, struct fmt_buf *out);
 
-/* Sizes first, then prints, as a reader of /proc would. */
-static void print_view(struct lab *lab, view_fn view)
+void lab_print_text(struct lab *lab, lab_text_fn text_of, void *of, u64 at)
 {
 	struct fmt_buf size = fmt_init(NULL, 0), text;
 	size_t room;
 	char *buf;
 
-	view(lab->q, &size);
+	text_of(lab->q, of, at, &size);
 	room = size.len + 4096; /* the view may have grown a little by being looked at */
 	buf = malloc(room);
 	if (!buf)
 		abort();
 	text = fmt_init(buf, room);
-	view(lab->q, &text);
+	text_of(lab->q, of, at, &text);
 	fputs(buf, lab->out);
 	free(buf);
+}
+
+static void view_of_machine(struct quire *q, void *of, u64 at, struct fmt_buf *out)
+{
+	const view_fn *view = of;
+
+	(void)at;
+	(*view)(q, out);
+}
+
+static void print_view(struct lab *lab, view_fn view)
+{
+	lab_print_text(lab, view_of_machine, &view, 0);
 }
 
 static const struct {
