@@ -272,9 +272,31 @@ static int advise_collapse(const struct advice *a)
 		       -EINVAL : 0;
 }
 
+static bool takes_away(int behavior)
+{
+	switch (behavior) {
+	case MADV_FREE:
+	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_REMOVE:
+	case MADV_DONTFORK:
+	case MADV_WIPEONFORK:
+	case MADV_GUARD_INSTALL: return true;
+	default: return false;
+	}
+}
+
+/* mseal(2): what the program may not write it shall not be able to clear either.  Shared memory and files keep their bytes. */
+static bool advice_sealed_off(const struct advice *a)
+{
+	return vma_is_sealed(a->vma) && takes_away(a->behavior) && vma_is_anonymous(a->vma) && !(a->vma->vm_flags & VM_WRITE);
+}
+
 /* One VMA, under the locks. */
 static int advise_vma(struct advice *a)
 {
+	if (advice_sealed_off(a))
+		return -EPERM;
 	switch (a->behavior) {
 	case MADV_DONTNEED:
 	case MADV_DONTNEED_LOCKED: return advise_dontneed(a);

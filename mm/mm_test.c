@@ -96,6 +96,32 @@ static void test_rlimits(void **state)
 	rig_free(&r);
 }
 
+static void test_sealed(void **state)
+{
+	struct rig r = rig_new(NULL);
+	u64 at = BASE + 2 * PAGE_SIZE;
+
+	(void)state;
+	assert_int_equal(map_at(r.mm, BASE, 8, RW), BASE);
+	assert_true(poke(r.mm, at, 7));
+	assert_int_equal(do_mseal(r.mm, at, 2 * PAGE_SIZE, 0), 0);
+	assert_int_equal(do_munmap(r.mm, BASE, 8 * PAGE_SIZE), -EPERM);
+	assert_int_equal(do_munmap(r.mm, at + PAGE_SIZE, 3 * PAGE_SIZE), -EPERM);
+	assert_int_equal(map_at(r.mm, BASE, 8, RW), -EPERM);
+	assert_int_equal(do_mprotect(r.mm, at, PAGE_SIZE, RW), -EPERM);
+	assert_int_equal(do_mremap(r.mm, at, PAGE_SIZE, PAGE_SIZE, 0, 0), -EPERM);
+	assert_int_equal(do_mremap(r.mm, BASE, PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at), -EPERM);
+	assert_int_equal(peek(r.mm, at), 7);
+	assert_true(mm_is_valid(r.mm));
+	/* Its neighbours are as free as before, and new ones do not merge with it. */
+	assert_int_equal(do_munmap(r.mm, at + 2 * PAGE_SIZE, 4 * PAGE_SIZE), 0);
+	assert_int_equal(map_at(r.mm, at + 2 * PAGE_SIZE, 1, RW), (long)(at + 2 * PAGE_SIZE));
+	assert_int_equal(do_munmap(r.mm, at + 2 * PAGE_SIZE, PAGE_SIZE), 0);
+	assert_int_equal(do_madvise(r.mm, at, PAGE_SIZE, MADV_DONTNEED), 0); /* it may be written */
+	assert_int_equal(peek(r.mm, at), 0);
+	rig_free(&r);
+}
+
 static void test_overcommit(void **state)
 {
 	u64 ram = 64ull << 20, ram_pages = ram >> PAGE_SHIFT;
@@ -499,6 +525,7 @@ int main(void)
 		cmocka_unit_test(test_mbind),         cmocka_unit_test(test_rmap),
 		cmocka_unit_test(test_large_folio),   cmocka_unit_test(test_failure_sweep),
 		cmocka_unit_test(test_threads),       cmocka_unit_test(test_progress_is_worth_waiting),
+		cmocka_unit_test(test_sealed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -239,8 +239,9 @@ int mmap_region(struct mmu_gather *tlb, struct vma_proto *p)
 
 	count_range(mm, p->start, p->end, &old_pages, &old_charged);
 	/* Linux splits before it looks at the limits, and leaves it so. */
-	if (old_pages ? split_ends(mm, p->start, p->end) : 0)
-		return -ENOMEM;
+	err = old_pages ? split_ends(mm, p->start, p->end) : 0;
+	if (err)
+		return err;
 	if (!may_expand_vm(mm, p->vm_flags, pages - old_pages))
 		return -ENOMEM;
 	err = charge_new(mm, p, pages, old_charged);

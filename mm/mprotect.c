@@ -89,13 +89,15 @@ static int fixup_charge(struct mm_struct *mm, const struct vm_area_struct *vma, 
 	return 0;
 }
 
-/* [start, end) of vma gets newflags.  0 or -ENOMEM. */
+/* [start, end) of vma gets newflags.  0, -ENOMEM, or -EPERM if it is sealed. */
 static int mprotect_fixup(struct mmu_gather *tlb, struct vm_area_struct *vma, u64 start, u64 end, u64 newflags)
 {
 	struct mm_struct *mm = tlb->mm;
 	u64 old = vma->vm_flags, pages = (end - start) >> PAGE_SHIFT;
 	int err;
 
+	if (vma_is_sealed(vma))
+		return -EPERM;
 	if (newflags == old)
 		return 0;
 	err = fixup_charge(mm, vma, pages, &newflags);

@@ -64,6 +64,8 @@ static int check_vma(struct remap *r)
 
 	if (!vma)
 		return -EFAULT;
+	if (vma_is_sealed(vma))
+		return -EPERM;
 	if (r->new_len <= r->old_len && !implies_new_addr(r->flags))
 		return 0;
 	if (!r->old_len && !(vma->vm_flags & (VM_SHARED | VM_MAYSHARE)))

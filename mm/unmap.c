@@ -38,6 +38,16 @@ bool split_would_fail(struct mm_struct *mm, u64 start, u64 end)
 	return vma && vma_start(vma) < start && vma_end(vma) > end && mm->vmas.count >= max_map_count(mm->q);
 }
 
+static bool any_sealed(struct mm_struct *mm, u64 start, u64 end)
+{
+	struct vm_area_struct *vma = find_vma(mm, start);
+
+	while (vma && vma_start(vma) < end && !vma_is_sealed(vma))
+		vma = vma_next(mm, vma);
+	return vma && vma_start(vma) < end;
+}
+
+/* As on Linux the first split is there, and stays, when a later mapping turns out to be sealed. */
 int split_ends(struct mm_struct *mm, u64 start, u64 end)
 {
 	struct vm_area_struct *vma;
@@ -45,8 +55,13 @@ int split_ends(struct mm_struct *mm, u64 start, u64 end)
 	if (split_would_fail(mm, start, end))
 		return -ENOMEM;
 	vma = vma_lookup(mm, start);
-	if (vma && vma_start(vma) < start)
+	if (vma && vma_start(vma) < start) {
+		if (vma_is_sealed(vma))
+			return -EPERM;
 		vma_split(mm, vma, start);
+	}
+	if (any_sealed(mm, start, end))
+		return -EPERM;
 	vma = vma_lookup(mm, end);
 	if (vma && vma_start(vma) < end)
 		vma_split(mm, vma, end);

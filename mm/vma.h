@@ -43,6 +43,8 @@ void vma_set_range(struct mm_struct *mm, struct vm_area_struct *vma, u64 start, 
 /* All its anonymous pages went elsewhere: as if it had never had any. */
 void vma_forget_anon(struct mm_struct *mm, struct vm_area_struct *vma);
 u64 vm_start_gap(const struct vm_area_struct *vma);
+/* Is it to stay as it is (mm/mseal.c)? */
+static inline bool vma_is_sealed(const struct vm_area_struct *vma) { return vma->vm_flags & VM_SEALED; }
 
 /* ---- mm/mm.c ---- */
 /* mm_prepare without the reclaim: false when memory is short (what it got stays in reserve).  Under mm->lock. */
@@ -63,7 +65,8 @@ u64 max_map_count(const struct quire *q);
 /* Takes whole VMAs inside [start, end) away (they were split at its ends), in pieces; the range stays busy until
  * mmap_write_end. */
 void unmap_region(struct mmu_gather *tlb, u64 start, u64 end);
-/* Splits at both ends (after mm_prepare(mm, 2)).  0 or -ENOMEM (nothing but a harmless split was done). */
+/* Splits at both ends (after mm_prepare(mm, 2)), for what is then unmapped.  0, or -ENOMEM, or -EPERM if something there is sealed
+ * (nothing but a harmless split was done). */
 int split_ends(struct mm_struct *mm, u64 start, u64 end);
 /* Would split_ends exceed max_map_count? */
 bool split_would_fail(struct mm_struct *mm, u64 start, u64 end);
@@ -78,8 +81,8 @@ void finish_call(struct mmu_gather *tlb);
 /* Where a mapping goes: address or negative errno. */
 long get_unmapped_area(struct mm_struct *mm, const struct file *file, u64 addr, u64 len, u64 flags);
 u64 calc_vm_prot_bits(u64 prot);
-/* The tail of every mapping call: replaces what is at [p->start, p->end) and maps p there (after mm_prepare(mm, 3)).  0
- * or -ENOMEM (nothing changed). */
+/* The tail of every mapping call: replaces what is at [p->start, p->end) and maps p there (after mm_prepare(mm, 3)).  0,
+ * -ENOMEM, or -EPERM if something there is sealed (nothing changed). */
 int mmap_region(struct mmu_gather *tlb, struct vma_proto *p);
 
 /* Page tables left empty in [start, end) go. */

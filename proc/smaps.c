@@ -159,7 +159,7 @@ static void put_vm_flags(struct fmt_buf *out, u64 vm_flags)
 		{ VM_DONTCOPY, "dc" }, { VM_DONTEXPAND, "de" }, { VM_LOCKONFAULT, "lf" }, { VM_ACCOUNT, "ac" },
 		{ VM_NORESERVE, "nr" }, { VM_SYNC, "sf" }, { VM_WIPEONFORK, "wf" }, { VM_DONTDUMP, "dd" },
 		{ VM_MIXEDMAP, "mm" }, { VM_HUGEPAGE, "hg" }, { VM_NOHUGEPAGE, "nh" },
-		{ VM_MERGEABLE, "mg" },
+		{ VM_MERGEABLE, "mg" }, { VM_SEALED, "sl" },
 	};
 
 	fmt_printf(out, "VmFlags: ");

@@ -93,6 +93,11 @@ long sys_munlockall(struct task *t)
 	return WITH_RECLAIM(t, do_munlockall(t->mm));
 }
 
+long sys_mseal(struct task *t, u64 addr, u64 len, u64 flags)
+{
+	return WITH_RECLAIM(t, do_mseal(t->mm, addr, len, flags));
+}
+
 #define MINCORE_PAGES_AT_ONCE 512u
 
 /* One stretch; 0 or negative errno. */

@@ -27,6 +27,7 @@ long sys_mlock2(struct task *t, u64 addr, u64 len, u64 flags);
 long sys_munlock(struct task *t, u64 addr, u64 len);
 long sys_mlockall(struct task *t, int flags);
 long sys_munlockall(struct task *t);
+long sys_mseal(struct task *t, u64 addr, u64 len, u64 flags);
 long sys_mincore(struct task *t, u64 addr, u64 len, u64 vec);
 
 /* ---- sys/vmrw.c ---- */

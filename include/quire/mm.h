@@ -55,6 +55,7 @@ struct guest_abi;
 #define VM_POLICY_SHIFT 48
 #define VM_POLICY_MASK (0x7ful << VM_POLICY_SHIFT)
 #define VM_DROPPABLE (1ul << 40)
+#define VM_SEALED (1ul << 63)
 
 /* One mapped range.  All fields: mm->lock (writers also mm->mmap_lock). */
 struct vm_area_struct {
@@ -177,6 +178,7 @@ long do_mmap(struct mm_struct *mm, struct file *file, u64 addr, u64 len, u64 pro
 /* A mapping whose translations the port installs by itself (vdso, devices): named, VM_PFNMAP|VM_DONTEXPAND. */
 long install_special_mapping(struct mm_struct *mm, u64 addr, u64 len, u64 vm_flags, const char *name);
 long do_munmap(struct mm_struct *mm, u64 addr, u64 len);
+long do_mseal(struct mm_struct *mm, u64 addr, u64 len, u64 flags);
 long do_brk(struct mm_struct *mm, u64 brk);                 /* returns the new (or unchanged) break */
 long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot);          /* mm/mprotect.c */
 long do_remap_file_pages(struct mm_struct *mm, u64 start, u64 size, u64 prot, u64 pgoff, u64 flags);

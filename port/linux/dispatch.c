@@ -7,6 +7,7 @@
 #include "process.h"
 #include "../../sys/sys.h"
 #include "guest_signal.h"
+#include "x86_64/native_nr.h"
 #include "x86_64/regs.h"
 
 #define ARCH_SET_GS_ 0x1001
@@ -137,6 +138,7 @@ static long memory_call(struct trap *t, long nr, const u64 a[6])
 	case __NR_mincore: return sys_mincore(task, a[0], a[1], a[2]);
 	case __NR_process_vm_readv: return sys_process_vm_readv(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
 	case __NR_process_vm_writev: return sys_process_vm_writev(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
+	case __NR_mseal: return sys_mseal(task, a[0], a[1], a[2]);
 	case __NR_shmat: return guest_shmat((s32)a[0], a[1], a[2]);
 	case __NR_shmdt: return guest_shmdt(a[0]);
 	case __NR_shmctl: return guest_shmctl(t, a);
@@ -241,7 +243,7 @@ static long sys_truncating(struct trap *t, long nr, const u64 a[6])
 long guest_syscall(struct trap *t, long nr, const u64 a[6])
 {
 	switch (nr) {
-	case __NR_remap_file_pages: case __NR_pkey_mprotect:
+	case __NR_remap_file_pages: case __NR_pkey_mprotect: case __NR_mseal:
 	case __NR_mmap: case __NR_munmap: case __NR_mprotect: case __NR_mremap: case __NR_brk: case __NR_madvise:
 	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
 	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:
