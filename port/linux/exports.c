@@ -146,8 +146,11 @@ static enum newborn_state newborn_state(u64 serial, u32 ctx_id, s32 *pid)
 		return NEWBORN_GONE;
 	if (*pid)
 		return NEWBORN_WATCH;
-	if (!process_lives(c->port_data[CTXP_PARENT]) && birth_change(c, serial, BIRTH_CANCELLED, 0))
+	if (!process_lives(c->port_data[CTXP_PARENT]) && birth_change(c, serial, BIRTH_CANCELLED, 0)) {
+		/* Should it exist after all and be stopped before its first step, nobody knows its number any more. */
+		__atomic_store_n(&shared_area()->strays, 1, __ATOMIC_SEQ_CST);
 		return NEWBORN_GONE;
+	}
 	return NEWBORN_WAIT;
 }
 
@@ -231,16 +234,32 @@ static size_t log_read(u64 *pos, char *buf, size_t size)
 static s32 live_pid(u32 ctx_id)
 {
 	struct ctx *c;
+	u64 birth;
 
 	if (ctx_id > shared_area()->ctx_used)
 		return -1;
 	c = ctx_by_id(ctx_id);
 	if (c->state == CTX_FREE || (c->flags & CTXF_SUPERVISOR) || !port_ctx_alive(c))
 		return 0;
-	/* Not bound yet: a thread (the others of its process are listed) or a child of fork. */
-	if (c->life <= 1)
-		return BIRTH_PID(c->port_data[CTXP_BIRTH]);
-	return (s32)c->port_data[CTXP_TGID];
+	birth = __atomic_load_n(&c->port_data[CTXP_BIRTH], __ATOMIC_SEQ_CST);
+	/* A child of fork may have been stopped between any two of its first steps; its birth names it all along. */
+	if (BIRTH_PID(birth))
+		return BIRTH_PID(birth);
+	return c->life > 1 ? (s32)c->port_data[CTXP_TGID] : 0; /* not bound: a thread to be; the others of its process are listed */
+}
+
+static bool strays(void)
+{
+	struct machine_shared *m = shared_area();
+	u32 id;
+
+	for (id = 1; id <= m->ctx_used; id++) {
+		u64 birth = ctx_by_id(id)->port_data[CTXP_BIRTH];
+
+		if (ctx_by_id(id)->state != CTX_FREE && BIRTH_STATE(birth) == BIRTH_EXPECTED && !BIRTH_PID(birth))
+			return true;
+	}
+	return __atomic_load_n(&m->strays, __ATOMIC_SEQ_CST);
 }
 
 static bool check(void)
@@ -266,6 +285,7 @@ const struct kernel_exports kernel_exports = {
 	.reap = reap,
 	.log_read = log_read,
 	.live_pid = live_pid,
+	.strays = strays,
 	.proc_text = control_proc_text,
 	.pids = control_pids,
 	.translate = control_translate,

@@ -56,8 +56,10 @@ struct kernel_exports {
 	void (*reap)(u64 serial);
 	/* Text of the machine's log from *pos on: returns bytes copied, advances *pos. */
 	size_t (*log_read)(u64 *pos, char *buf, size_t size);
-	/* pid of the n-th live context's process, 0 past the end: for ending the machine. */
+	/* pid of the process that has this context, 0 if none lives, -1 past the end: for ending the machine. */
 	s32 (*live_pid)(u32 ctx_id);
+	/* May there be processes of the machine whose numbers no context tells?  Their parents died at once after making them. */
+	bool (*strays)(void);
 	/* The commands that look at a running machine (sup_control_views.h). */
 	long (*proc_text)(const char *file, char *buf, size_t size);
 	long (*pids)(s32 *out, u32 n);

@@ -88,6 +88,7 @@ struct machine_shared {
 	u32 doorbell;             /* futex: supervisor work; atomically incremented */
 	u32 cpu_count;
 	u32 panicked;             /* panic_text says why the machine ends */
+	u32 strays;               /* a birth was given up without knowing whether there was a child */
 	u32 log_seq;              /* lines ever logged: followers look again */
 	u32 first_ctx;            /* the first program's context, made by the supervisor */
 	s32 start_error;          /* why the first program could not be started (errno) */

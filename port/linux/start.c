@@ -162,8 +162,8 @@ static void second_half(void *arg)
 	long ret;
 
 	k->ctx = c;
+	c->port_data[CTXP_TGID] = (u64)kproc.pid; /* before the context is ours: then whoever ends the machine finds us */
 	kthread_bind(k, c);
-	c->port_data[CTXP_TGID] = (u64)kproc.pid;
 	/* libc's fork left its own words with the host: the host would write to them after they are gone. */
 	host_call(__NR_set_tid_address, 0);
 	unmap_launcher();
@@ -174,13 +174,13 @@ static void second_half(void *arg)
 	if (boot.ctx_id) {
 		/* The supervisor has a pidfd already; our parent is the command that joins, and we end with it. */
 		host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_KILL, 0, 0, 0);
-		if (!port_ctx_alive(ctx_by_id(shared_area()->supervisor_ctx)) || shared_area()->ending)
-			machine_died();
 	} else {
 		host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_PRIVATE, 0, 0, 0);
 		newborn_push(c);
 		doorbell_ring();
 	}
+	if (!port_ctx_alive(ctx_by_id(shared_area()->supervisor_ctx)) || shared_area()->ending)
+		machine_died();
 	keep_ram_fd();
 	ret = exec_prepare(&boot_strings, AT_FDCWD, boot_path, 0);
 	host_call(__NR_munmap, boot_strings.base, 160ull << 20);

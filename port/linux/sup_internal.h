@@ -23,8 +23,9 @@ char *find_program(const char *name, int *code);
 /* The calling process becomes a guest: fills in what is the same for all guests, lets go of libc, enters the kernel. */
 void guest_become(const struct kernel_exports *k, struct guest_boot *b, char *const *argv, const sigset_t *mask);
 
-/* sup_watch.c: a small process that kills every guest when the supervisor dies.  Returns a descriptor to keep open, or -1. */
-int watchdog_start(const struct kernel_exports *k);
+/* sup_watch.c: a small process that kills every guest when the supervisor dies.  Returns a descriptor to keep open, or -1.  ram_fd: the
+ * machine's memory, by which it knows guests that the machine does not know. */
+int watchdog_start(const struct kernel_exports *k, int ram_fd);
 /* SIGKILL to every live guest process, until none is left or `ms` have passed.  Number left. */
 unsigned kill_all_guests(const struct kernel_exports *k, unsigned ms);
 

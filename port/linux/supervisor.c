@@ -444,10 +444,14 @@ static void raise_files(struct sup *s)
 }
 
 /* Other descriptors of ours are close-on-exec. */
-static void child_main(struct sup *s, const char *path)
+static void child_main(struct sup *s, const char *path, pid_t supervisor)
 {
 	struct guest_boot b = { .ram_fd = s->ram_fd, .path = path, .error_fd = -1 };
 
+	/* Until the kernel sees to that itself (start.c): the watchdog does not know us yet. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != supervisor)
+		_exit(FAILED);
 	setrlimit(RLIMIT_NOFILE, &s->files);
 	control_forget(s->control);
 	close(s->sigfd);
@@ -461,6 +465,7 @@ static void child_main(struct sup *s, const char *path)
 
 static int start_first(struct sup *s)
 {
+	pid_t self = getpid();
 	int code = 0;
 	char *path = find_program(s->o->argv[0], &code);
 
@@ -469,7 +474,7 @@ static int start_first(struct sup *s)
 	fflush(NULL);
 	s->first = fork();
 	if (s->first == 0)
-		child_main(s, path);
+		child_main(s, path, self);
 	if (s->first < 0) {
 		fail("fork");
 		return FAILED;
@@ -580,7 +585,7 @@ static int run_machine(const struct run_options *o, struct control *control)
 	if (open_log(&s) || boot_machine(&s))
 		return FAILED;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	s.watchdog = watchdog_start(s.k);
+	s.watchdog = watchdog_start(s.k, s.ram_fd);
 	if (s.watchdog < 0 || event_sources(&s) || start_control(&s))
 		return FAILED;
 	code = start_first(&s);
