@@ -383,6 +383,7 @@ static void dup_layout(struct mm_struct *dst, const struct mm_struct *src)
 	dst->cap_ipc_lock = src->cap_ipc_lock;
 	dst->cap_sys_rawio = src->cap_sys_rawio;
 	dst->oom_score_adj = src->oom_score_adj;
+	dst->mdwe = mm_inherited_mdwe(src);
 	memcpy(dst->saved_auxv, src->saved_auxv, sizeof(dst->saved_auxv));
 }
 

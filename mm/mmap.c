@@ -277,6 +277,8 @@ static long mmap_locked(struct mmu_gather *tlb, struct file *file, struct file *
 	err = check_mapping(mm, file, prot, flags, &p, vm_flags);
 	if (err)
 		return err;
+	if (map_deny_write_exec(mm, *vm_flags, *vm_flags))
+		return -EACCES;
 	if (!p.file)
 		p.pgoff = addr >> PAGE_SHIFT;
 	p.vm_flags = *vm_flags;

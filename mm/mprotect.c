@@ -128,6 +128,27 @@ static bool beyond_may(u64 vm_flags)
 	return (vm_flags & ~(vm_flags >> 4)) & VM_ACCESS_FLAGS;
 }
 
+bool map_deny_write_exec(const struct mm_struct *mm, u64 old, u64 new)
+{
+	return mm->mdwe && (new & VM_EXEC) && ((new & VM_WRITE) || !(old & VM_EXEC));
+}
+
+/* A process may bind itself but not free itself again (prctl(2)). */
+long mm_set_mdwe(struct mm_struct *mm, u64 bits)
+{
+	long err = 0;
+
+	if ((bits & ~(PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT)) || bits == PR_MDWE_NO_INHERIT)
+		return -EINVAL;
+	spin_lock(&mm->lock);
+	if (mm->mdwe && mm->mdwe != bits)
+		err = -EPERM;
+	else
+		mm->mdwe = (u32)bits;
+	spin_unlock(&mm->lock);
+	return err;
+}
+
 /* Private locked memory that becomes writable is copied at once, as Linux does. */
 static bool wants_populate(u64 old, u64 newflags)
 {
@@ -147,7 +168,7 @@ static int mprotect_range(struct mmu_gather *tlb, u64 *at, u64 end, u64 prot, u6
 
 		if (!vma)
 			return -ENOMEM;
-		if (beyond_may(newflags))
+		if (beyond_may(newflags) || map_deny_write_exec(mm, vma->vm_flags, newflags))
 			return -EACCES;
 		*from = *at;
 		*at = MIN(vma_end(vma), end);

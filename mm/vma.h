@@ -94,6 +94,8 @@ void free_tables(struct mmu_gather *tlb, u64 start, u64 end);
 int populate(struct mm_struct *mm, u64 start, u64 end, bool stop_on_error);
 
 /* ---- mm/mprotect.c ---- */
+/* Does PR_SET_MDWE forbid the step from flags old to new (of a new mapping: both the same)? */
+bool map_deny_write_exec(const struct mm_struct *mm, u64 old, u64 new);
 /* Gives the entries of [start, end) the protection of their VMAs, in pieces. */
 void change_protection(struct mmu_gather *tlb, u64 start, u64 end);
 

@@ -166,6 +166,8 @@ void task_set_mm(struct task *t, struct mm_struct *mm)
 		t->state = TASK_RUNNING;
 	if (mm)
 		mm->oom_score_adj = t->oom_score_adj;
+	if (mm && old)
+		mm->mdwe = mm_inherited_mdwe(old);
 	spin_unlock(&t->q->tasks.lock);
 	if (old)
 		mmput(old);

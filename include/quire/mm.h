@@ -125,6 +125,7 @@ struct mm_struct {
 	u64 last_anon_id;            /* mm->lock */
 	u64 family_seq;              /* grows along the family's list, newest first; q->lock */
 	s32 oom_score_adj;
+	u32 mdwe;                    /* PR_MDWE_*; mm->lock */
 	u32 oom_reaped;              /* enum oom_reaped: private pages are being, or were, taken from a victim; mm->lock */
 	u32 unsynced;                /* batches of reclaim whose flushes are not synchronised yet; mm->lock */
 };
@@ -179,6 +180,11 @@ long do_mmap(struct mm_struct *mm, struct file *file, u64 addr, u64 len, u64 pro
 long install_special_mapping(struct mm_struct *mm, u64 addr, u64 len, u64 vm_flags, const char *name);
 long do_munmap(struct mm_struct *mm, u64 addr, u64 len);
 long do_mseal(struct mm_struct *mm, u64 addr, u64 len, u64 flags);
+/* PR_SET_MDWE: nothing becomes executable that was not mapped so, and nothing is writable and executable.  0 or the errno. */
+#define PR_MDWE_REFUSE_EXEC_GAIN 1ul
+#define PR_MDWE_NO_INHERIT 2ul
+long mm_set_mdwe(struct mm_struct *mm, u64 bits);
+static inline u32 mm_inherited_mdwe(const struct mm_struct *mm) { return mm->mdwe & PR_MDWE_NO_INHERIT ? 0 : mm->mdwe; }
 long do_brk(struct mm_struct *mm, u64 brk);                 /* returns the new (or unchanged) break */
 long do_mprotect(struct mm_struct *mm, u64 addr, u64 len, u64 prot);          /* mm/mprotect.c */
 long do_remap_file_pages(struct mm_struct *mm, u64 start, u64 size, u64 prot, u64 pgoff, u64 flags);

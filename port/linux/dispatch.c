@@ -63,6 +63,8 @@ static long sys_get_robust_list(struct kthread *k, u64 pid, u64 head, u64 len)
 #define PR_SET_SECCOMP_ 22
 #define PR_SET_MM_ 35
 #define PR_GET_TID_ADDRESS_ 40
+#define PR_SET_MDWE_ 65
+#define PR_GET_MDWE_ 66
 
 /* A filter would apply to this kernel's own calls as well.  As from a kernel that is built without it. */
 static long refuse_seccomp(void)
@@ -98,6 +100,10 @@ static long sys_prctl(struct trap *t, const u64 a[6])
 		if (first_time(SAID_PR_SET_MM))
 			klog("prctl(PR_SET_MM) refused: the machine knows best where a program's parts lie");
 		return -EINVAL;
+	case PR_SET_MDWE_:
+		return a[2] || a[3] || a[4] ? -EINVAL : mm_set_mdwe(kproc.mm, a[1]);
+	case PR_GET_MDWE_:
+		return a[1] || a[2] || a[3] || a[4] ? -EINVAL : (long)kproc.mm->mdwe;
 	case PR_SET_NAME_:
 		ret = native_syscall(t, __NR_prctl, a);
 		if (ret == 0 && t->k->tid == kproc.pid) {

@@ -300,7 +300,6 @@ long native_keyctl(struct native_frame *f)
 
 #define PR_GET_AUXV_ 0x41555856
 #define PR_SET_VMA_ 0x53564d41
-#define PR_SET_MDWE_ 65
 #define PR_SET_MEMORY_MERGE_ 67
 
 static long set_name(struct native_frame *f)
@@ -347,7 +346,7 @@ long native_prctl(struct native_frame *f)
 		return get_auxv(f);
 	case PR_SET_MM:
 		return -EPERM;
-	case PR_SET_VMA_: case PR_SET_SYSCALL_USER_DISPATCH: case PR_SET_MDWE_: case PR_SET_MEMORY_MERGE_:
+	case PR_SET_VMA_: case PR_SET_SYSCALL_USER_DISPATCH: case PR_SET_MEMORY_MERGE_:
 	case PR_SET_TAGGED_ADDR_CTRL:
 		return -EINVAL; /* they act on the host's mappings or on traps, or as a kernel built without them */
 	default:
