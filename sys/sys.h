@@ -36,6 +36,14 @@ long sys_mincore(struct task *t, u64 addr, u64 len, u64 vec);
 long sys_process_vm_readv(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags);
 long sys_process_vm_writev(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags);
 
+/* Advice for a process's memory by an array of struct iovec in the caller's.  pid: or what is wrong with the descriptor that should
+ * have named it. */
+struct madvise_caller {
+	bool may_look;     /* at that process's memory */
+	bool cap_sys_nice;
+};
+long sys_process_madvise(struct task *t, long pid, const struct madvise_caller *who, u64 vec, u64 vlen, int advice, u64 flags);
+
 /* ---- sys/limits.c ---- */
 #define RLIMIT_DATA 2
 #define RLIMIT_STACK 3

@@ -1,6 +1,6 @@
 /*
- * process_vm_readv(2) and process_vm_writev(2): bytes between two address spaces through a buffer in the kernel.
- * As the man page says, transfers are not atomic, and what was copied before a bad address counts.
+ * process_vm_readv(2) and process_vm_writev(2): bytes between two address spaces through a buffer in the kernel; and
+ * process_madvise(2), which names ranges of another address space in the same form.  As the man page says, transfers are not atomic, and what was copied before a bad address counts.
  * Locks: called under none, holds none; both address spaces are kept by references.
  */
 #include <mm/mm.h>
@@ -183,4 +183,83 @@ long sys_process_vm_readv(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rv
 long sys_process_vm_writev(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags)
 {
 	return process_vm_rw(t, pid, lvec, liovcnt, rvec, riovcnt, flags, true);
+}
+
+/* ---- process_madvise(2) ---- */
+
+/* What may be advised for others: it changes nothing that they could notice but by the clock. */
+static bool harmless_to_others(int advice)
+{
+	return advice == MADV_COLD || advice == MADV_PAGEOUT || advice == MADV_WILLNEED || advice == MADV_COLLAPSE;
+}
+
+/* Linux's import_iovec(): no range outside user space, and together no more than a transfer may have. */
+static int clip_ranges(struct user_iovec *iov, u64 n, u64 task_size, u64 *total)
+{
+	*total = 0;
+	for (u64 i = 0; i < n; i++) {
+		if (iov[i].len > LONG_MAX)
+			return -EINVAL;
+		if (iov[i].len > task_size || iov[i].base > task_size - iov[i].len)
+			return -EFAULT;
+		iov[i].len = MIN(iov[i].len, RW_MAX - *total);
+		*total += iov[i].len;
+	}
+	return 0;
+}
+
+/* Bytes advised before the first error, or that error if there were none. */
+static long advise_ranges(struct mm_struct *mm, const struct user_iovec *iov, u64 n, u64 total, int advice)
+{
+	u64 done = 0;
+	long err = 0;
+
+	for (u64 i = 0; i < n && done < total && !err; i++) {
+		if (i && !iov[i].len)
+			continue;
+		err = do_madvise(mm, iov[i].base, iov[i].len, advice);
+		done += err ? 0 : iov[i].len;
+	}
+	return done ? (long)done : err;
+}
+
+static long advise_process(struct task *t, long pid, const struct madvise_caller *who, const struct user_iovec *iov, u64 n, u64 total,
+			   int advice)
+{
+	struct task *other = pid > 0 ? task_find_get(t->q, (s32)pid) : NULL;
+	struct mm_struct *mm = other ? task_get_mm(other) : NULL;
+	long ret;
+
+	if (other)
+		task_put(other);
+	if (!mm)
+		return pid < 0 ? pid : -ESRCH;
+	if (mm == t->mm)
+		ret = advise_ranges(mm, iov, n, total, advice);
+	else if (!who->may_look)
+		ret = -EACCES;
+	else if (!harmless_to_others(advice))
+		ret = -EINVAL;
+	else
+		ret = who->cap_sys_nice ? advise_ranges(mm, iov, n, total, advice) : -EPERM;
+	mmput(mm);
+	return ret;
+}
+
+long sys_process_madvise(struct task *t, long pid, const struct madvise_caller *who, u64 vec, u64 vlen, int advice, u64 flags)
+{
+	struct user_iovec *iov;
+	u64 total;
+	long ret;
+
+	if (flags)
+		return -EINVAL;
+	iov = fetch_iov(t, vec, vlen, &total);
+	if (IS_ERR(iov))
+		return PTR_ERR(iov);
+	ret = clip_ranges(iov, vlen, t->mm->task_size, &total);
+	if (!ret)
+		ret = advise_process(t, pid, who, iov, vlen, total, advice);
+	kfree(t->q, iov);
+	return ret;
 }

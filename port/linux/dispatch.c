@@ -145,6 +145,7 @@ static long memory_call(struct trap *t, long nr, const u64 a[6])
 	case __NR_process_vm_readv: return sys_process_vm_readv(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
 	case __NR_process_vm_writev: return sys_process_vm_writev(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
 	case __NR_mseal: return sys_mseal(task, a[0], a[1], a[2]);
+	case __NR_process_madvise: return guest_process_madvise(a);
 	case __NR_shmat: return guest_shmat((s32)a[0], a[1], a[2]);
 	case __NR_shmdt: return guest_shmdt(a[0]);
 	case __NR_shmctl: return guest_shmctl(t, a);
@@ -196,6 +197,9 @@ static long sys_process(struct trap *t, long nr, const u64 a[6])
 	case __NR_get_robust_list: return sys_get_robust_list(t->k, a[0], a[1], a[2]);
 	case __NR_futex: return sys_futex(t, a);
 	case __NR_futex_waitv: return sys_futex_waitv(t, a);
+	case __NR_futex_wake: return sys_futex_wake(t, a);
+	case __NR_futex_wait: return sys_futex_wait(t, a);
+	case __NR_futex_requeue: return sys_futex_requeue(t, a);
 	case __NR_arch_prctl: return sys_arch_prctl(a[0], a[1]);
 	case __NR_prctl: return sys_prctl(t, a);
 	default: return -EOPNOTSUPP;
@@ -254,11 +258,13 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
 	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:
 	case __NR_setrlimit: case __NR_process_vm_readv: case __NR_process_vm_writev:
+	case __NR_process_madvise:
 	case __NR_shmat: case __NR_shmdt: case __NR_shmctl: case __NR_swapon: case __NR_swapoff:
 		return sys_memory(t, nr, a);
 	case __NR_fork: case __NR_vfork: case __NR_clone: case __NR_clone3: case __NR_execve: case __NR_execveat:
 	case __NR_exit: case __NR_exit_group: case __NR_set_tid_address: case __NR_set_robust_list:
-	case __NR_get_robust_list: case __NR_futex: case __NR_futex_waitv: case __NR_arch_prctl: case __NR_prctl:
+	case __NR_get_robust_list: case __NR_futex: case __NR_futex_waitv:
+	case __NR_futex_wake: case __NR_futex_wait: case __NR_futex_requeue: case __NR_arch_prctl: case __NR_prctl:
 		return sys_process(t, nr, a);
 	case __NR_rt_sigaction: case __NR_rt_sigprocmask: case __NR_rt_sigreturn: case __NR_sigaltstack:
 	case __NR_rt_sigsuspend: case __NR_rt_sigtimedwait: case __NR_rt_sigpending:

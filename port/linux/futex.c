@@ -10,28 +10,31 @@
 #include "process.h"
 #include "hostsys.h"
 #include "revoke.h"
+#include "x86_64/native_nr.h"
 #include <linux/futex.h>
 #include <linux/time_types.h>
 
 #define NSEC_PER_SEC 1000000000ll
 #define CLOCK_MONOTONIC_ 1
 #define CLOCK_REALTIME_ 0
+#define FUTEX2_NUMA_ 4u
 
-static bool on_shared_vma(u64 addr)
+/* Is the key of a futex there the frame?  Also where there is no frame to be had, which the host says by EFAULT. */
+static bool keyed_by_frame(u64 addr)
 {
 	struct vm_area_struct *vma;
-	bool shared;
+	bool by_frame;
 
 	spin_lock(&kproc.mm->lock);
 	vma = vma_lookup(kproc.mm, addr);
-	shared = vma && (vma->vm_flags & VM_SHARED);
+	by_frame = !vma || (vma->vm_flags & VM_SHARED) || !(vma->vm_flags & (VM_READ | VM_WRITE | VM_EXEC));
 	spin_unlock(&kproc.mm->lock);
-	return shared;
+	return by_frame;
 }
 
 static u64 flag_for(u64 addr, u64 op)
 {
-	return (op & FUTEX_PRIVATE_FLAG) || !on_shared_vma(addr) ? FUTEX_PRIVATE_FLAG : 0;
+	return (op & FUTEX_PRIVATE_FLAG) || !keyed_by_frame(addr) ? FUTEX_PRIVATE_FLAG : 0;
 }
 
 void guest_futex_wake(u64 addr, int n)
@@ -130,7 +133,7 @@ long sys_futex(struct trap *t, const u64 a[6])
 
 	if (a[0] & 3)
 		return -EINVAL;
-	if (cmd == FUTEX_WAKE && !on_shared_vma(a[0]))
+	if (cmd == FUTEX_WAKE && flag_for(a[0], a[1]))
 		return host_call(__NR_futex, a[0], cmd | FUTEX_PRIVATE_FLAG, a[2]);
 	for (tries = 0; ret == -EFAULT && tries < 3; tries++) {
 		if (user_pin(a[0], 4, writes_word(cmd)) || (takes_second(cmd) && user_pin(a[4], 4, true)))
@@ -183,6 +186,66 @@ long sys_futex_waitv(struct trap *t, const u64 a[6])
 				ret = host_syscall_interruptible(__NR_futex_waitv, (u64)v, n, 0, a[3] ? (u64)&ts : 0, a[4], 0);
 			while (ret == -EINTR && !t->k->pending);
 		}
+		user_unpin_all();
+	}
+	return ret;
+}
+
+/* ---- futex_wake(2), futex_wait(2), futex_requeue(2): Linux 6.7's calls, one for each operation ---- */
+
+/* With FUTEX2_NUMA a second word follows, to which the host writes the node. */
+static long pin_futex2(u64 addr, u64 flags)
+{
+	return user_pin(addr, flags & FUTEX2_NUMA_ ? 8 : 4, flags & FUTEX2_NUMA_);
+}
+
+/* What cannot be pinned the host cannot read either: it says so, or first what else is wrong. */
+long sys_futex_wake(struct trap *t, const u64 a[6])
+{
+	long ret;
+
+	(void)t;
+	pin_futex2(a[0], a[3]);
+	ret = host_call(__NR_futex_wake, a[0], a[1], a[2], a[3] | flag_for(a[0], a[3]));
+	user_unpin_all();
+	return ret;
+}
+
+long sys_futex_wait(struct trap *t, const u64 a[6])
+{
+	struct __kernel_timespec ts;
+	u64 timeout = a[4];
+	long ret = -EFAULT;
+	int tries;
+
+	if (timeout && !copy_from_user(&ts, timeout, sizeof(ts)))
+		timeout = (u64)&ts;
+	for (tries = 0; ret == -EFAULT && tries < 3; tries++) {
+		pin_futex2(a[0], a[3]);
+		do
+			ret = host_syscall_interruptible(__NR_futex_wait, a[0], a[1], a[2], a[3] | flag_for(a[0], a[3]), timeout, a[5]);
+		while (ret == -EINTR && !t->k->pending);
+		user_unpin_all();
+	}
+	return ret;
+}
+
+long sys_futex_requeue(struct trap *t, const u64 a[6])
+{
+	struct futex_waitv v[2];
+	long ret = -EFAULT;
+	int tries;
+
+	(void)t;
+	if (a[1] || !a[0])
+		return -EINVAL;
+	if (copy_from_user(v, a[0], sizeof(v)))
+		return -EFAULT;
+	for (tries = 0; ret == -EFAULT && tries < 3; tries++) {
+		/* The host wants both keyed alike; where one has nothing behind it, as they came, and it says so. */
+		ret = flag_for(v[0].uaddr, v[0].flags) == flag_for(v[1].uaddr, v[1].flags) ? waitv_make_ready(v, 2) : 0;
+		if (!ret)
+			ret = host_call(__NR_futex_requeue, (u64)v, 0, a[2], a[3]);
 		user_unpin_all();
 	}
 	return ret;

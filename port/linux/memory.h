@@ -15,6 +15,7 @@ long guest_sysinfo(u64 out);
 long guest_shmat(int id, u64 addr, u64 flags); /* shm.c */
 long guest_shmdt(u64 addr);
 long guest_shmctl(struct trap *t, const u64 a[6]);
+long guest_process_madvise(const u64 a[6]); /* pidfd.c */
 long guest_mbind(const u64 a[6]); /* numa.c */
 long guest_set_mempolicy(const u64 a[6]);
 long guest_get_mempolicy(const u64 a[6]);

@@ -185,6 +185,7 @@ long native_capget(struct native_frame *f);
 long native_capset(struct native_frame *f);
 long native_sched_setattr(struct native_frame *f);
 long native_unshare(struct native_frame *f);
+long native_reboot(struct native_frame *f);
 long native_keyctl(struct native_frame *f);
 long native_prctl(struct native_frame *f);
 long native_getrusage(struct native_frame *f);

@@ -2,10 +2,13 @@
  * System V and POSIX IPC, capabilities, keys, scheduling attributes, usage, prctl: calls whose argument depends on a command.
  * Structure sizes: asm-generic/{sem,msg,shm}buf.h, linux/capability.h, linux/sched/types.h.
  */
+#include "memory.h"
 #include "native.h"
 #include "x86_64/native_nr.h"
 #include "../../sys/sys.h"
+#include <linux/capability.h>
 #include <linux/prctl.h>
+#include <linux/reboot.h>
 #include <linux/resource.h>
 
 #define SEMBUF_BYTES 6u
@@ -220,6 +223,26 @@ long native_sched_setattr(struct native_frame *f)
 long native_unshare(struct native_frame *f)
 {
 	return f->a[0] & 0x20000000 /* CLONE_NEWPID */ ? -EPERM : native_issue(f);
+}
+
+/* A machine ends with its first program and not by a call of this name, which would end the host; but what is wrong with the call
+ * is said as always. */
+long native_reboot(struct native_frame *f)
+{
+	u32 magic = (u32)f->a[1];
+
+	if (!host_capable(CAP_SYS_BOOT))
+		return -EPERM;
+	if ((u32)f->a[0] != LINUX_REBOOT_MAGIC1 || (magic != LINUX_REBOOT_MAGIC2 && magic != LINUX_REBOOT_MAGIC2A &&
+						    magic != LINUX_REBOOT_MAGIC2B && magic != LINUX_REBOOT_MAGIC2C))
+		return -EINVAL;
+	switch ((u32)f->a[2]) {
+	case LINUX_REBOOT_CMD_RESTART: case LINUX_REBOOT_CMD_HALT: case LINUX_REBOOT_CMD_CAD_ON: case LINUX_REBOOT_CMD_CAD_OFF:
+	case LINUX_REBOOT_CMD_POWER_OFF: case LINUX_REBOOT_CMD_RESTART2: case LINUX_REBOOT_CMD_SW_SUSPEND: case LINUX_REBOOT_CMD_KEXEC:
+		return -EPERM;
+	default:
+		return -EINVAL;
+	}
 }
 
 /* Times are the host's; what concerns memory is the machine's. */

@@ -52,6 +52,9 @@ struct robust_walk {
 void robust_list_died(const struct robust_walk *w, u64 head);
 long sys_futex(struct trap *t, const u64 a[6]);
 long sys_futex_waitv(struct trap *t, const u64 a[6]);
+long sys_futex_wake(struct trap *t, const u64 a[6]);
+long sys_futex_wait(struct trap *t, const u64 a[6]);
+long sys_futex_requeue(struct trap *t, const u64 a[6]);
 /* x86_64/syscall.S: the exit path of a thread that did not come through a signal. */
 void call_restorer(struct ucontext_host *uc) __attribute__((noreturn));
 /* Wakes a parent that waits in vfork for this task. */
