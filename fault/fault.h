@@ -101,7 +101,7 @@ struct vm_fault {
 	struct file *spare_file;     /* SPARE_BYTES: where the bytes are from; counted */
 	u64 spare_pgoff;
 	struct swap_read swap;       /* NEED_SWAP, SPARE_SWAP: what is, or was, to be read */
-	int swap_err;                /* SPARE_SWAP: 0, or it could not be read */
+	int swap_err;                /* SPARE_SWAP: 0, or why it could not be read; with swap_error: why */
 	u32 nblock;                  /* pages of a block on its way in (swapblock.c); their slots are held */
 	bool no_block;               /* that failed: the page comes alone */
 	u64 block[BLOCK_PAGES];      /* their entries */

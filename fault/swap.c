@@ -39,6 +39,7 @@ static struct folio *swap_in(struct vm_fault *vmf, u64 entry, enum vm_fault_reas
 		return NULL;
 	}
 	vmf->swap_error = entry;
+	vmf->swap_err = err;
 	*r = VM_FAULT_SIGBUS;
 	return NULL;
 }
@@ -69,8 +70,8 @@ void fault_report_swap_error(struct vm_fault *vmf)
 	spin_lock(&q->lock);
 	q->swap.read_errors++;
 	spin_unlock(&q->lock);
-	quire_log(q, 3, "Read-error on swap-device (%u:%llu): page at %#llx is lost", swp_type(vmf->swap_error),
-		  (unsigned long long)swp_offset(vmf->swap_error), (unsigned long long)vmf->address);
+	quire_log(q, 3, "Read-error on swap-device (%u:%llu): page at %#llx is lost: %s", swp_type(vmf->swap_error),
+		  (unsigned long long)swp_offset(vmf->swap_error), (unsigned long long)vmf->address, swap_error_text(vmf->swap_err));
 }
 
 static pte_t swapped_in_pte(const struct vm_fault *vmf, const struct folio *folio, bool exclusive)

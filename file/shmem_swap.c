@@ -105,13 +105,13 @@ static int take_back(struct address_space *m, struct folio *folio, u64 index, u6
 	return 0;
 }
 
-static void say_lost(struct quire *q, u64 entry, u64 index)
+static void say_lost(struct quire *q, u64 entry, u64 index, int err)
 {
 	spin_lock(&q->lock);
 	q->swap.read_errors++;
 	spin_unlock(&q->lock);
-	quire_log(q, 3, "Read-error on swap-device (%u:%llu): page %llu of shared memory is lost", swp_type(entry),
-		  (unsigned long long)swp_offset(entry), (unsigned long long)index);
+	quire_log(q, 3, "Read-error on swap-device (%u:%llu): page %llu of shared memory is lost: %s", swp_type(entry),
+		  (unsigned long long)swp_offset(entry), (unsigned long long)index, swap_error_text(err));
 }
 
 /* Under q->lock: reads what is in memory.  *r: it must be read from a device. */
@@ -188,9 +188,10 @@ int shmem_swap_in(struct address_space *m, u64 index, bool *did_io)
 		err = load_from_device(m, index, entry, &r);
 	else if (err == -EAGAIN)
 		swap_room_wait(q);
-	if (err == -EIO)
-		say_lost(q, entry, index);
-	return err;
+	if (err != -EIO && err != -EBADMSG)
+		return err;
+	say_lost(q, entry, index, err);
+	return -EIO;
 }
 
 /* ---- entries go ---- */

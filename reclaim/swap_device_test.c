@@ -116,13 +116,13 @@ static void test_read_errors_and_damage(void **state)
 	u64 entry;
 
 	sim_swap_break(w.q, 0, -EIO, 0);
-	expect_sigbus(&w, &p, 9, "Read-error on swap-device");
+	expect_sigbus(&w, &p, 9, "is lost: I/O error");
 	sim_swap_break(w.q, 0, 0, 0);
 	check_page(&w, &p, 9);
 	/* A wrong bit: the page itself is lost, its neighbours are not. */
 	entry = pte_to_swp_entry(pte_read(pte_lookup(sim_process_mm(p.p), p.base + 18 * PAGE_SIZE)));
 	sim_swap_page(w.q, 0, swp_offset(entry))[1000] ^= 4;
-	expect_sigbus(&w, &p, 18, "Read-error on swap-device");
+	expect_sigbus(&w, &p, 18, "is lost: its bytes are not those that were stored");
 	for (u32 i = 0; i < 32; i++)
 		if (i != 18)
 			check_page(&w, &p, i);

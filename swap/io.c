@@ -110,7 +110,9 @@ int swap_load(struct quire *q, u64 entry, void *page)
 		err = a->ops->load(a, s, page);
 	if (err == -EAGAIN)
 		return err;
-	return err || page_checksum(page) != s->sum ? -EIO : 0;
+	if (err)
+		return -EIO;
+	return page_checksum(page) != s->sum ? -EBADMSG : 0;
 }
 
 /* ---- in, from a device ---- */
@@ -151,7 +153,12 @@ void swap_read_pages(struct quire *q, const struct swap_read *r, u32 n, void *co
 	int err = should_fail(q, FAIL_IO) ? -EIO : r->ops->io(q, r->dev, false, swp_offset(r->entry), n, pages);
 
 	for (u32 i = 0; i < n; i++)
-		result[i] = err || page_checksum(pages[i]) != r[i].sum ? -EIO : 0;
+		result[i] = err ? -EIO : page_checksum(pages[i]) != r[i].sum ? -EBADMSG : 0;
+}
+
+const char *swap_error_text(int err)
+{
+	return err == -EBADMSG ? "its bytes are not those that were stored" : "I/O error";
 }
 
 bool swap_read_is_current(struct quire *q, const struct swap_read *r)

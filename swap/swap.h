@@ -167,9 +167,9 @@ int swap_write_pages(struct quire *q, u64 entry, u32 n, void *const *pages);
 int swap_commit(struct quire *q, u64 entry, const struct swap_write *w);
 /* Under q->lock: the bytes are `to`'s, which was committed and whose held count becomes the slot's. */
 void swap_forward(struct quire *q, u64 entry, u64 to);
-/* Reads the page of a counted entry whose folio is not in the cache into a frame nobody else sees.  0, -EIO, or -EAGAIN: end the
- * transaction, swap_room_wait(), and try again.  Under any lock or none; inside a transaction the frame must be one that a
- * rollback may clear.  Not for what needs I/O. */
+/* Reads the page of a counted entry whose folio is not in the cache into a frame nobody else sees.  0; -EIO; -EBADMSG: the
+ * checksum does not fit; or -EAGAIN: end the transaction, swap_room_wait(), and try again.  Under any lock or none; inside a
+ * transaction the frame must be one that a rollback may clear.  Not for what needs I/O. */
 int swap_load(struct quire *q, u64 entry, void *page);
 
 /* A page to be read from a device. */
@@ -184,8 +184,10 @@ struct swap_read {
 bool swap_needs_io(struct quire *q, u64 entry, struct swap_read *r);
 /* Under q->lock: the n slots from aligned `first` on that could be read along with it; those that cannot have stamp 0. */
 void swap_readahead_window(struct quire *q, u64 first, u32 n, struct swap_read *r);
-/* Under no lock: reads n pages of consecutive entries.  result[i]: 0 or -EIO (a checksum that does not fit is one). */
+/* Under no lock: reads n pages of consecutive entries.  result[i]: 0, -EIO or -EBADMSG. */
 void swap_read_pages(struct quire *q, const struct swap_read *r, u32 n, void *const *pages, int *result);
+/* Why a page is lost, for the log. */
+const char *swap_error_text(int err);
 /* Under q->lock: is what was read still the page? */
 bool swap_read_is_current(struct quire *q, const struct swap_read *r);
 

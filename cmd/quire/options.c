@@ -192,6 +192,72 @@ static int set_swap(struct run_options *o, const struct host_facts *host, const 
 	return 0;
 }
 
+/* What stands before the '=' of --fail, and the kinds that it means. */
+static const struct { const char *name; u32 kinds; } fail_names[] = {
+	{"swap-io", BIT(RUN_FAIL_SWAP_READ) | BIT(RUN_FAIL_SWAP_WRITE) | BIT(RUN_FAIL_SWAP_SHORT) | BIT(RUN_FAIL_SWAP_SLOW)},
+	{"swap-read", BIT(RUN_FAIL_SWAP_READ)}, {"swap-write", BIT(RUN_FAIL_SWAP_WRITE)}, {"swap-full", BIT(RUN_FAIL_SWAP_FULL)},
+	{"swap-short", BIT(RUN_FAIL_SWAP_SHORT)}, {"swap-slow", BIT(RUN_FAIL_SWAP_SLOW)},
+};
+
+/* The kinds, or 0. */
+static u32 fail_kinds(const char *name, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fail_names); i++)
+		if (strlen(fail_names[i].name) == len && !memcmp(fail_names[i].name, name, len))
+			return fail_names[i].kinds;
+	return 0;
+}
+
+/* "#N", "1/N" or "P%" */
+static int parse_fail_when(struct run_fail *f, char *text, char *error)
+{
+	size_t len = strlen(text);
+	u64 n;
+
+	if (text[0] == '#')
+		return parse_number(text + 1, 1, ~0ull, &f->nth, error);
+	if (!strncmp(text, "1/", 2)) {
+		if (parse_number(text + 2, 1, RUN_FAIL_MAX_ONE_IN, &n, error))
+			return -1;
+		f->share = (1ull << 32) / n;
+		return 0;
+	}
+	if (!len || text[len - 1] != '%')
+		return bad(error, "'%.100s' does not say how often: 1/N, P%% or #N (the Nth alone) would be right", text);
+	text[len - 1] = 0;
+	if (parse_number(text, 0, 100, &n, error))
+		return -1;
+	f->share = (n << 32) / 100;
+	return 0;
+}
+
+/* WHAT=RATE[:SEED] */
+static int set_fail(struct run_options *o, const struct host_facts *host, const char *value, char *error)
+{
+	const char *is = strchr(value, '=');
+	struct run_fail f = { 0 };
+	char text[64], *seed;
+	u32 kinds;
+
+	if (!is || strlen(is + 1) >= sizeof(text))
+		return bad(error, "'%.100s': WHAT=RATE[:SEED] would be right, as in swap-io=1/100", value);
+	kinds = fail_kinds(value, (size_t)(is - value));
+	if (!kinds)
+		return bad(error, "'%.*s' cannot fail on demand: swap-io, swap-read, swap-write, swap-full, swap-short or swap-slow "
+			   "would be right", (int)MIN(is - value, 100), value);
+	strcpy(text, is + 1);
+	seed = strchr(text, ':');
+	f.seed_given = seed;
+	if (seed)
+		*seed++ = 0;
+	if (parse_fail_when(&f, text, error) || (seed && parse_number(seed, 0, ~0ull, &f.seed, error)))
+		return -1;
+	for (u32 kind = 0; kind < RUN_NR_FAIL; kind++)
+		if (kinds & BIT(kind))
+			o->fail[kind] = f;
+	return 0;
+}
+
 static int set_cpus(struct run_options *o, const struct host_facts *host, const char *value, char *error)
 {
 	u64 n;
@@ -332,6 +398,10 @@ const struct option_spec run_option_table[] = {
 	{"patch-syscalls", "on|off", "on", "Rewrite system calls that a program makes often, in the machine's copies of its text, so that "
 	 "they need no signal.", set_patch_syscalls},
 	{"seed", "N", "drawn from the host", "Seed of everything random in the machine.", set_seed},
+	{"fail", "WHAT=RATE[:SEED]", "nothing fails",
+	 "Makes I/O of swap files fail on purpose, to see what programs make of it. WHAT: swap-read, swap-write (I/O errors), swap-full (no "
+	 "room), swap-short (done in parts), swap-slow, or swap-io (all but swap-full). RATE: 1/N or P% of them, drawn from SEED (default: "
+	 "--seed's, else 1), or #N, the Nth alone. May be given several times (docs/swap.md).", set_fail},
 	{"name", "NAME", "the supervisor's process number", "How other commands find the machine.", set_name},
 	{"keep", NULL, NULL,
 	 "The machine outlives its first program and takes others ('quire exec') until its supervisor is told to end: ^C or kill.", set_keep},

@@ -23,9 +23,28 @@
 #define RUN_MAX_SWAP 16u             /* areas */
 #define RUN_ZSTD_LEVELS 3u           /* SWAP_ZSTD_LEVELS; the next is SWAP_ZSTD_LEVEL_DEFAULT */
 #define RUN_ZSTD_LEVEL 3u
+#define RUN_FAIL_MAX_ONE_IN 1000000000ull /* --fail 1/N */
 #define RUN_MAX_CPUS 64u             /* = QUIRE_MAX_CPUS */
 #define RUN_NAME_MAX 63u
 #define OPTION_ERROR_MAX 512
+
+/* What --fail can make fail. */
+enum run_fail_kind {
+	RUN_FAIL_SWAP_READ,  /* EIO, at any point of a transfer */
+	RUN_FAIL_SWAP_WRITE,
+	RUN_FAIL_SWAP_FULL,  /* a write finds no room */
+	RUN_FAIL_SWAP_SHORT, /* the host transfers a part only */
+	RUN_FAIL_SWAP_SLOW,  /* it takes longer */
+	RUN_NR_FAIL,
+};
+
+/* When one kind fails: never if both are 0. */
+struct run_fail {
+	u64 nth;                  /* the nth alone, counted from 1 */
+	u64 share;                /* so many of 2^32, drawn from the seed */
+	u64 seed;
+	bool seed_given;          /* else it is the machine's, or 1 */
+};
 
 /* What `quire run` was asked to do.  Strings belong to the caller's argv. */
 struct run_options {
@@ -38,6 +57,7 @@ struct run_options {
 		u32 zstd_level;   /* of the compressor in memory, 1..RUN_ZSTD_LEVELS; 0 = lz4 */
 	} swap[RUN_MAX_SWAP];
 	u32 nr_swap;
+	struct run_fail fail[RUN_NR_FAIL];
 	u32 nr_cpus;              /* per-CPU slots, 1..RUN_MAX_CPUS */
 	u32 folio_max_order;      /* largest anonymous folio, 2^order pages: 0, 2, 4 or 9 */
 	const char *policy;       /* of reclaim, by name; NULL = the default */

@@ -153,6 +153,39 @@ static void swap_areas(void **state)
 	assert_int_equal(o.swap[6].prio, 0);
 }
 
+static void failures(void **state)
+{
+	assert_int_equal(parse("x"), OPTIONS_OK);
+	for (u32 i = 0; i < RUN_NR_FAIL; i++)
+		assert_true(!o.fail[i].nth && !o.fail[i].share);
+	assert_int_equal(parse("--fail swap-io=1/4:7 --fail=swap-full=#12 --fail swap-slow=50% x"), OPTIONS_OK);
+	assert_int_equal(o.fail[RUN_FAIL_SWAP_READ].share, 1u << 30);
+	assert_int_equal(o.fail[RUN_FAIL_SWAP_WRITE].share, 1u << 30);
+	assert_int_equal(o.fail[RUN_FAIL_SWAP_SHORT].seed, 7);
+	assert_int_equal(o.fail[RUN_FAIL_SWAP_FULL].nth, 12);
+	assert_int_equal(o.fail[RUN_FAIL_SWAP_FULL].share, 0);
+	assert_int_equal(o.fail[RUN_FAIL_SWAP_SLOW].share, 1u << 31);
+	assert_true(o.fail[RUN_FAIL_SWAP_SHORT].seed_given && !o.fail[RUN_FAIL_SWAP_SLOW].seed_given);
+	assert_int_equal(parse("--fail swap-read=1/1 --fail swap-write=100% x"), OPTIONS_OK);
+	assert_true(o.fail[RUN_FAIL_SWAP_READ].share == 1ull << 32 && o.fail[RUN_FAIL_SWAP_WRITE].share == 1ull << 32);
+	assert_int_equal(parse("--fail swap-read=1/1000000000 x"), OPTIONS_OK);
+	assert_int_equal(o.fail[RUN_FAIL_SWAP_READ].share, 4);
+	refuses("--fail swap-read x", "WHAT=RATE[:SEED]");
+	refuses("--fail swap-read= x", "how often");
+	refuses("--fail swap-read=3 x", "1/N, P% or #N");
+	refuses("--fail swap-read=1/0 x", "out of range");
+	refuses("--fail swap-read=1/2000000000 x", "out of range");
+	refuses("--fail swap-read=101% x", "out of range");
+	refuses("--fail swap-read=-1% x", "not a whole number");
+	refuses("--fail swap-read=#0 x", "out of range");
+	refuses("--fail swap-read=#x x", "not a whole number");
+	refuses("--fail swap-read=1/2: x", "not a whole number");
+	refuses("--fail swap-read=1/2:x x", "not a whole number");
+	refuses("--fail =1/2 x", "cannot fail on demand");
+	refuses("--fail memory=1/2 x", "'memory' cannot fail on demand: swap-io");
+	refuses("--fail", "needs an argument");
+}
+
 static void refusals(void **state)
 {
 	refuses("", "which program?");
@@ -272,7 +305,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults),       cmocka_unit_test(tiny_and_huge_hosts),
 		cmocka_unit_test(memory_sizes),   cmocka_unit_test(memory_refusals),
-		cmocka_unit_test(other_values), cmocka_unit_test(swap_areas), cmocka_unit_test(refusals),
+		cmocka_unit_test(other_values), cmocka_unit_test(swap_areas), cmocka_unit_test(failures), cmocka_unit_test(refusals),
 		cmocka_unit_test(errors_name_the_option), cmocka_unit_test(long_input_is_cut),
 		cmocka_unit_test(policies),       cmocka_unit_test(help_and_version), cmocka_unit_test(one_source),
 	};

@@ -41,6 +41,7 @@
 #define ELOOP 40
 #define ENODATA 61
 #define ETIME 62
+#define EBADMSG 74
 #define ELIBBAD 80
 #define EOVERFLOW 75
 #define EOPNOTSUPP 95

@@ -34,6 +34,20 @@ int rescue_start(void);
 void rescue_lock(void);
 void rescue_unlock(void);
 
+/* sup_fail.c: failures on demand (--fail).  From any thread, after fail_plan(). */
+struct run_options;
+struct iovec;
+void fail_plan(const struct run_options *o);
+/* What the next transfer of a request's `bytes` meets; `fails_at` stays beyond all of them if it does not fail. */
+struct fail_transfer {
+	size_t fails_at;  /* so many bytes are done, then: */
+	int err;          /* negative errno */
+};
+struct fail_transfer fail_transfer(bool write, size_t bytes);
+/* Cuts n pieces short, so that the host does no more than the first `most` bytes, or fewer where it is to be short.  Pieces left. */
+int fail_cut(struct iovec *iov, int n, size_t most);
+u64 fail_count(void); /* failures so far */
+
 /* sup_stats.c */
 void stats_print(bool json);
 #endif

@@ -36,6 +36,11 @@ static size_t collect(struct figure *f, const struct machine_shared *m)
 	FIGURE("recoveries", "Contexts tidied up after their process", m->stat_recoveries);
 	FIGURE("peak_rss_kb", "Largest resident size of one process (KiB)", m->stat_peak_rss << (PAGE_SHIFT - 10));
 	FIGURE("oom_kills", "Processes killed for want of memory", e[OOM_KILL]);
+	FIGURE("swap_out", "Pages written to swap", e[PSWPOUT]);
+	FIGURE("swap_in", "Pages read from swap", e[PSWPIN]);
+	FIGURE("swap_read_errors", "Pages that swap could not give back", m->q.swap.read_errors);
+	FIGURE("swap_write_errors", "Writes that a swap file did not take", m->q.swap.write_errors);
+	FIGURE("failures_on_demand", "Failures on demand (--fail)", fail_count());
 #undef FIGURE
 	return n;
 }

@@ -94,13 +94,18 @@ static int rest_of(const struct swapio_request *r, size_t done, struct iovec *io
 static int transfer(int fd, const struct swapio_request *r)
 {
 	size_t done = 0, all = (size_t)r->n * PAGE_SIZE;
+	struct fail_transfer fail = fail_transfer(r->op == SWAPIO_WRITE, all);
 	struct iovec iov[HOST_SWAP_MAX];
 
 	while (done < all) {
 		off_t at = (off_t)(r->page * PAGE_SIZE + done);
 		int n = rest_of(r, done, iov);
-		ssize_t ret = r->op == SWAPIO_WRITE ? pwritev(fd, iov, n, at) : preadv(fd, iov, n, at);
+		ssize_t ret;
 
+		if (done >= fail.fails_at)
+			break;
+		n = fail_cut(iov, n, fail.fails_at - done);
+		ret = r->op == SWAPIO_WRITE ? pwritev(fd, iov, n, at) : preadv(fd, iov, n, at);
 		if (ret < 0 && errno == EINTR)
 			continue;
 		if (ret < 0)
@@ -109,7 +114,7 @@ static int transfer(int fd, const struct swapio_request *r)
 			return -EIO; /* somebody cut the file */
 		done += (size_t)ret;
 	}
-	return 0;
+	return done >= fail.fails_at ? fail.err : 0; /* or after all of it */
 }
 
 static int device_io(const struct swapio_request *r)
@@ -319,6 +324,7 @@ int swap_open_all(const struct run_options *o, struct machine_params *p)
 
 	_Static_assert(RUN_MAX_SWAP <= SWAPIO_DEVICES, "every area may be a file");
 	_Static_assert(RUN_ZSTD_LEVELS == SWAP_ZSTD_LEVELS && RUN_ZSTD_LEVEL == SWAP_ZSTD_LEVEL_DEFAULT, "what the option may ask for");
+	fail_plan(o);
 	for (u32 i = 0; i < o->nr_swap; i++) {
 		struct machine_swap *s = &p->swap[p->nr_swap++];
 
