@@ -23,6 +23,10 @@
 #include <swap/swap.h>
 #include "swapout.h"
 
+#define BLOCKED_SPINS 200u
+#define BLOCKED_NS 50000u
+#define BREATH 8u
+
 /* ---- unmapping ---- */
 
 /* Will mm be synchronised at the end of the batch?  Under mm->lock. */
@@ -96,6 +100,9 @@ static bool entry_may_go(struct swapout *b, struct folio *folio, struct vm_area_
 	if (pte_young(p) && b->sc->priority >= DEF_PRIORITY / 2 && !is_lazily_free(folio)) {
 		set_pte(mm, slot, pte_mkold(p));
 		port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
+		b->aged++;
+		if (b->nmms < SWAPOUT_MMS)
+			batch_has_mm(b, mm);
 		return stop(b, UNMAP_REFERENCED);
 	}
 	return batch_has_mm(b, mm) || stop(b, UNMAP_BUSY);
@@ -156,7 +163,8 @@ static void take_held(struct swapout *b, struct folio *folio)
 		b->folio[b->n++] = folio;
 		return;
 	}
-	if (!b->mms_full)
+	b->blocked = r == RMAP_BUSY && b->tries < BLOCKED_TRIES;
+	if (!b->mms_full && !b->blocked)
 		reclaim_keep(b->sc, folio, r == RMAP_STOPPED ? why_kept[b->why] : KEEP_BUSY);
 	swapout_release(q, folio);
 }
@@ -278,8 +286,32 @@ static void finish_batch(struct swapout *b)
 		drain_all_pages(b->q);
 	if (b->n)
 		throttle_wake(b->q);
-	b->n = b->nmms = 0;
+	b->n = b->nmms = b->aged = 0;
 	b->mms_full = b->starved = false;
+}
+
+/* Somebody works in the candidate's address space.  The page keeps its place, since nothing is known against it or for it: we let them,
+ * and meanwhile store what we have. */
+static void let_others(struct swapout *b)
+{
+	u32 never = 0;
+
+	b->blocked = false;
+	b->sc->budget++;
+	if (b->n)
+		finish_batch(b);
+	else if (b->tries++ < BLOCKED_TRIES / 2)
+		for (unsigned i = 0; i < BLOCKED_SPINS; i++)
+			port_relax();
+	else
+		port_wait(&never, 0, BLOCKED_NS);
+}
+
+/* q->lock has no queue: who lets go of it and takes it again at once, as kswapd does for each candidate, would leave it to nobody. */
+static void breathe(const struct scan_control *sc)
+{
+	for (unsigned i = 0; i < BREATH && sc->kswapd; i++)
+		port_relax();
 }
 
 bool can_swap(struct quire *q)
@@ -301,7 +333,12 @@ void shrink_anon(struct scan_control *sc)
 	for (u64 steps = 4 * sc->budget; steps && sc->budget; steps--) {
 		bool more = take_one(&b);
 
-		if (b.n == SWAPOUT_BATCH || b.mms_full || b.n + sc->reclaimed >= sc->to_reclaim + SWAP_CLUSTER_MAX)
+		breathe(sc);
+		if (b.blocked)
+			let_others(&b);
+		else
+			b.tries = 0;
+		if (b.n == SWAPOUT_BATCH || b.aged >= SWAPOUT_AGED || b.mms_full || b.n + sc->reclaimed >= sc->to_reclaim + SWAP_CLUSTER_MAX)
 			finish_batch(&b);
 		if (!more || sc->reclaimed >= sc->to_reclaim)
 			break;
@@ -312,7 +349,7 @@ void shrink_anon(struct scan_control *sc)
 void swapout_held(struct quire *q, struct folio **folio, u32 n)
 {
 	struct scan_control sc = { .q = q, .gfp = GFP_KERNEL, .anon = true };
-	struct swapout b = { .sc = &sc, .q = q };
+	struct swapout b = { .sc = &sc, .q = q, .tries = BLOCKED_TRIES };
 
 	for (u32 i = 0; i < n; i++) {
 		spin_lock(&q->lock);

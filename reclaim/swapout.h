@@ -6,6 +6,8 @@
 
 #define SWAPOUT_BATCH 64u
 #define SWAPOUT_MMS 8u
+#define SWAPOUT_AGED 128u /* entries made old after which translations are synchronised: ports keep a log of bounded length */
+#define BLOCKED_TRIES 8u
 
 /* Pages on their way.  Belongs to its context. */
 struct swapout {
@@ -14,6 +16,9 @@ struct swapout {
 	u32 n, nmms;
 	struct folio *folio[SWAPOUT_BATCH]; /* each held, unmapped when taken */
 	struct mm_struct *mms[SWAPOUT_MMS]; /* each counted and held */
+	u32 aged;                           /* entries made old since the last sync */
+	u32 tries;                          /* waits for the candidate's address space so far */
+	bool blocked;                       /* somebody works in it: the candidate waits at its place */
 	bool starved;                       /* there was no frame to store a page in */
 	bool mms_full;                      /* one more address space would have been needed: end the batch */
 	enum unmap_result why;              /* why the walk over a folio's entries stopped */

@@ -603,6 +603,7 @@ void host_tlb_flush(void)
 		struct flush_range all = { PAGE_SIZE * 16, GUEST_END };
 
 		flush_one(&all, &kept);
+		kproc.stat_drops++;
 	}
 	n = merge_ranges(ranges, n);
 	small = is_small(ranges, n);
