@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <ctype.h>
+#include <linux/capability.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -29,6 +30,7 @@
 #undef NSIG
 #undef FP_XSTATE_MAGIC1
 #include "kernel.h"
+#include "memory.h"
 #include "native.h"
 #include "native_table.h"
 #include "procfs.h"
@@ -171,6 +173,7 @@ bool guest_exists(s32 pid) { return true; }
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
 bool procfs_write(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
 void sys_getrusage(struct task *t, struct quire_rusage *out) { *out = (struct quire_rusage){ 11, 22, 33 }; }
+bool host_capable(unsigned cap) { return cap == CAP_SYS_BOOT; }
 void procfs_follow_exe(int dirfd, char *path, size_t size)
 {
 	if (!strcmp(path, "/proc/self/exe"))
