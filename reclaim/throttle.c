@@ -5,8 +5,10 @@
  *	                        use up: whoever has a kswapd to wait for lets it work, as long as it gets on
  *	too many isolated       pages on their way to swap are in reclaimers' hands.  When those are more than an eighth of the inactive
  *	                        pages, one more reclaimer would find nothing but what the others have, and scan its way to the active ones
+ *	no progress             when all but the last round of a reclaimer's gave nothing, what it finds in the last is what others are just
+ *	                        about to use, or what they are freeing: it lets them, for a tick of Linux's clock
  *
- * Both waits are bounded (a second; 20 ms), and end early: at a signal (port_wait says so), or when the waiter is the OOM killer's
+ * All waits are bounded (a second; 20 ms; 4 ms), and end early: at a signal (port_wait says so), or when the waiter is the OOM killer's
  * victim, who must get on to die.  A task that is killed outright dies in the wait.  What follows a wait does not depend on how it ended.
  *
  * Invariant: q->reclaim.nr_isolated is the sum of all contexts' nisolated; both change in one transaction, and a dead context's is taken
@@ -18,6 +20,7 @@
 #define DIRECT_SLICE_NS 20000000ull
 #define DIRECT_SLICES 50u
 #define ISOLATED_NS 20000000ull
+#define NOPROGRESS_NS 4000000ull
 
 /* ---- pages in reclaimers' hands ---- */
 
@@ -107,4 +110,21 @@ bool throttle_isolated(struct scan_control *sc)
 	port_wait(&q->reclaim.throttle_word, seen, ISOLATED_NS);
 	/* Once: after that it is for the others to bring something. */
 	return too_many_isolated(q);
+}
+
+void throttle_noprogress(struct scan_control *sc)
+{
+	struct quire *q = sc->q;
+	struct ctx *c = port_ctx();
+	u32 seen = throttle_word(q);
+	bool hopeless;
+
+	if (sc->kswapd || sc->reclaimed || !c->task || is_dying(c) || !q->hooks.wake_kswapd)
+		return;
+	/* As Linux: with a kswapd that has given up somebody will have to be killed, and the sooner the better. */
+	spin_lock(&q->lock);
+	hopeless = q->reclaim.kswapd_failures >= MAX_KSWAPD_FAILURES;
+	spin_unlock(&q->lock);
+	if (!hopeless)
+		port_wait(&q->reclaim.throttle_word, seen, NOPROGRESS_NS);
 }

@@ -164,6 +164,54 @@ static void test_isolated(void **state)
 	sim_machine_free(q);
 }
 
+/* ---- no progress ---- */
+static u64 time_of_reclaim(struct quire *q, u64 freed)
+{
+	struct scan_control sc = { .q = q, .gfp = GFP_KERNEL, .to_reclaim = 32 };
+	u64 start = port_clock_ns();
+
+	shrink_lists(&sc);
+	assert_int_equal(!!sc.reclaimed, !!freed);
+	return port_clock_ns() - start;
+}
+
+/* A disk that takes nothing: once 4 ms, but not by who may not wait, nor when nothing will come of it. */
+static void test_no_progress(void **state)
+{
+	struct sim_config cfg = { .memory = 16 << 20, .sched = SIM_SCHED_ONE };
+	struct rig r = rig_new(&cfg);
+	u64 a = map_anon(r.mm, 0, 500 * PAGE_SIZE, RW);
+	struct task t = { .pid = 7 };
+	struct ctx *c = port_ctx();
+	struct task *me = c->task;
+	u32 dev = sim_swap_new(r.q, 4097);
+
+	assert_int_equal(swapon_device(r.q, "/swap0", "file", dev, 4096, SWAP_PRIO_DEFAULT), 0);
+	for (u64 i = 0; i < 500; i++)
+		store8(&r, a + i * PAGE_SIZE, i + 1);
+	sim_swap_break(r.q, dev, 0, -EIO);
+	c->task = &t;
+	assert_true(time_of_reclaim(r.q, 0) < 3 * MS);
+	r.q->hooks.wake_kswapd = nobody;
+	assert_in_range(time_of_reclaim(r.q, 0), 3 * MS, 10 * MS);
+	t.oom_victim = 1;
+	assert_true(time_of_reclaim(r.q, 0) < 3 * MS);
+	t.oom_victim = 0;
+	c->task = NULL;
+	assert_true(time_of_reclaim(r.q, 0) < 3 * MS);
+	c->task = &t;
+	r.q->reclaim.kswapd_failures = MAX_KSWAPD_FAILURES;
+	assert_true(time_of_reclaim(r.q, 0) < 3 * MS);
+	r.q->reclaim.kswapd_failures = 0;
+	sim_swap_break(r.q, dev, 0, 0);
+	assert_true(time_of_reclaim(r.q, 1) < 3 * MS);
+	c->task = me;
+	r.q->hooks.wake_kswapd = NULL;
+	rig_drop_mm(&r);
+	assert_int_equal(swapoff(r.q, "/swap0"), 0);
+	sim_machine_free(r.q);
+}
+
 /* What a dead reclaimer had in its hands is in nobody's. */
 static void test_death(void **state)
 {
@@ -246,7 +294,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_direct), cmocka_unit_test(test_kswapd_ends_the_wait), cmocka_unit_test(test_isolated),
-		cmocka_unit_test(test_death), cmocka_unit_test(test_crowd),
+		cmocka_unit_test(test_no_progress), cmocka_unit_test(test_death), cmocka_unit_test(test_crowd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -367,6 +367,8 @@ void shrink_lists(struct scan_control *sc)
 		if (!any)
 			return;
 		throttle(sc);
+		if (sc->priority == 1)
+			throttle_noprogress(sc);
 	}
 	sc->priority = 0;
 	for (int i = 0; i < LAST_ROUNDS && sc->busy && !sc->reclaimed; i++) {

@@ -42,6 +42,8 @@ void shrink_lists(struct scan_control *sc);
 bool throttle_direct_reclaim(struct quire *q);
 /* Under no lock: waits if others have too many pages in their hands.  True: they still have, leave it at that. */
 bool throttle_isolated(struct scan_control *sc);
+/* All rounds of a reclaimer but the last gave nothing: it may have to wait for others, a few milliseconds. */
+void throttle_noprogress(struct scan_control *sc);
 /* Under no lock: something was freed. */
 void throttle_wake(struct quire *q);
 /* Under q->lock: the caller has n pages more (or less) in its hands. */

@@ -5,9 +5,10 @@ Environment: QUIRE (the program), QUIRE_LONG=1 (more sizes).
 """
 import re
 import sys
+import tempfile
 import time
 
-from harness import LONG, expect, run, run_logged, run_tests
+from harness import LONG, PROGRAMS, expect, run, run_logged, run_tests
 
 BOUND = 90  # seconds; six of thrashing are allowed, the rest is for a loaded host
 
@@ -54,6 +55,20 @@ def squeezed():
     expect("Killed process" in said, f"the log says: {said[-500:]}")
 
 
+def gets_on():
+    """Three processes on seven times the memory, with a slow swap file: each gets through all its pages, and others can be started."""
+    with tempfile.TemporaryDirectory(prefix="swap-test-") as directory:
+        script = (f"{PROGRAMS}/swap_pattern 24 3 3 & n=0; while kill -0 $! 2>/dev/null; do /bin/true && n=$((n+1)); done; "
+                  "wait $!; echo code $?, started $n")
+        code, out, errors, said = run_logged("--memory", "10M", "--swap", f"{directory}/swap:128M", "--fail", "swap-slow=1/100", "--stats",
+                                             "--", "bash", "-c", script, timeout=BOUND)
+    started = re.search(r"code 0, started (\d+)", out)
+    expect(code == 0 and "in the end: 0 wrong, 0 children failed" in out and started and int(started[1]) > 2,
+           f"{code}: {out} {errors[-1500:]} {said[-500:]}")
+    expect("Killed process" not in said, said[-500:])
+    expect(int(re.search(r"read from swap: (\d+)", errors)[1]) > 10000, errors)
+
+
 def policies():
     """A program that needs more than there is, under each policy."""
     program = "d = {str(i): i for i in range(40000)}; print(sum(d.values()))"
@@ -84,7 +99,7 @@ def dirty_settings():
     expect(code == 0 and out.split() == "10 0 20 0 500 3000 no no 0 1048576 yes nr_dirty_threshold 256".split(), f"exit code {code}: {out}")
 
 
-TESTS = [too_small, squeezed, policies, settings, dirty_settings]
+TESTS = [too_small, squeezed, gets_on, policies, settings, dirty_settings]
 
 
 if __name__ == "__main__":

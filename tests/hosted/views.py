@@ -26,6 +26,10 @@ def figures():
     for line in open("/proc/vmstat"):
         name, value = line.split()
         f["vmstat." + name] = int(value) * (4 if name.startswith("nr_") else 1)
+    for line in open("/proc/zoneinfo"):  # "  pages free N", "      nr_anon_pages N" of a node
+        words = line.replace("pages", "").split() if line.startswith("  pages") else line.split()
+        if len(words) == 2 and words[0] in ("free", "nr_anon_pages", "nr_mapped", "nr_shmem", "nr_file_pages"):
+            f["zoneinfo." + words[0]] = f.get("zoneinfo." + words[0], 0) + int(words[1]) * 4
     for line in open("/proc/self/status"):
         if line.startswith(("Vm", "Rss")):
             f["self." + line.split(":")[0]] = int(line.split()[1])
@@ -89,12 +93,14 @@ OWN = ("self.", "rollup.")
 # Machine-wide figures that follow the load on Linux.
 GLOBAL = ("meminfo.AnonPages", "meminfo.Mapped", "meminfo.Shmem", "meminfo.Cached", "meminfo.Committed_AS", "meminfo.PageTables",
           "meminfo.Mlocked", "meminfo.Unevictable", "meminfo.Inactive(anon)", "vmstat.nr_anon_pages", "vmstat.nr_mapped",
-          "vmstat.nr_shmem", "vmstat.nr_file_pages")
+          "vmstat.nr_shmem", "vmstat.nr_file_pages", "zoneinfo.nr_anon_pages", "zoneinfo.nr_mapped", "zoneinfo.nr_shmem",
+          "zoneinfo.nr_file_pages")
 # Known to differ, with the reason.
 EXCEPT = {
     # The machine's page cache holds a host file's pages while it is mapped or open; the bytes are in the host's cache before.
     ("read a mapped file", "meminfo.Cached"), ("read a mapped file", "vmstat.nr_file_pages"), ("unmap the file", "meminfo.Cached"),
-    ("unmap the file", "vmstat.nr_file_pages"),
+    ("unmap the file", "vmstat.nr_file_pages"), ("read a mapped file", "zoneinfo.nr_file_pages"),
+    ("unmap the file", "zoneinfo.nr_file_pages"),
     # A fault brings up to 2 MiB, so there are fewer of them.
     ("touch it", "self.minflt"), ("touch shared memory", "self.minflt"), ("read a mapped file", "self.minflt"),
 }
@@ -160,10 +166,54 @@ def memory_of_machine():
     n = SIZE * 1024
     for name, sign in (("touch it", -1), ("a child writes to all of it", -1), ("the child is killed", 1), ("MADV_DONTNEED", 1),
                        ("touch shared memory", -1), ("unmap it", 1)):
-        for key in ("meminfo.MemFree", "meminfo.MemAvailable", "vmstat.nr_free_pages"):
+        for key in ("meminfo.MemFree", "meminfo.MemAvailable", "vmstat.nr_free_pages", "zoneinfo.free"):
             expect(0.9 * n < sign * steps[name][key] < 1.2 * n, f"{name}: {key} {steps[name][key]:+} kB of {n}")
         moved = {key: steps[name]["vmstat." + key] * 4 for key in ("pgalloc_dma", "pgalloc_dma32", "pgalloc_normal", "pgfree")}
         expect(0.9 * n < (moved["pgfree"] if sign > 0 else sum(moved.values()) - moved["pgfree"]) < 1.3 * n, f"{name}: {moved} of {n}")
+
+
+# What free(1), vmstat(8) and top(1) say before, while and after a program holds memory: differences in kB.
+TOOLS = r"""
+import json, mmap, os, subprocess, sys
+N = int(sys.argv[1]) << 20
+def words(*command):
+    out = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, COLUMNS="200", LC_ALL="C")).stdout
+    return [line.split() for line in out.splitlines()]
+def look():
+    memory = next(w for w in words("free", "-k") if w and w[0] == "Mem:")
+    f = {"free: used": int(memory[2]), "free: free": int(memory[3]), "free: available": int(memory[6])}
+    f["vmstat 1: free"] = int(words("vmstat", "-n", "1", "2")[-1][3])
+    top = words("top", "-b", "-n", "1", "-E", "k", "-e", "k", "-p", str(os.getpid()))
+    f["top: free"] = next(int(float(w[w.index("free,") - 1])) for w in top if "Mem" in w)
+    f["top: used"] = next(int(float(w[w.index("used,") - 1])) for w in top if "Mem" in w)
+    f["top: RES"] = next(int(w[5]) for w in top if w and w[0] == str(os.getpid()))
+    return f
+looks = [look()]
+m = mmap.mmap(-1, N, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for i in range(0, N, 4096): m[i] = 1
+looks.append(look())
+m.close()
+looks.append(look())
+print(json.dumps([{k: b[k] - a[k] for k in a} for a, b in zip(looks, looks[1:])]))
+"""
+
+
+def tools_as_on_the_host():
+    """free, vmstat 1 and top move by what a program takes and gives back, natively and inside."""
+    size = 2 * SIZE
+    command = [sys.executable, "-c", TOOLS, str(size)]
+    code, out, errors = run("--memory", "768M", "--", *command)
+    expect(code == 0, f"exit code {code}: {errors}")
+    machine, wrong = json.loads(out), []
+    for _ in range(6):  # other programs move the host's figures, too
+        code, out, errors = outcome(command)
+        expect(code == 0, f"natively {code}: {errors}")
+        host = json.loads(out)
+        wrong = [(("taken", "given back")[i], key, h[key], machine[i][key]) for i, h in enumerate(host) for key in h
+                 if abs(h[key]) < size * 512 or not agrees(h[key], machine[i][key])]
+        if not wrong:
+            break
+    expect(not wrong and len(machine[0]) == 7, f"(when, figure, host, machine): {wrong}")
 
 
 def shell(script, *options, timeout=60):
@@ -290,7 +340,7 @@ def ways_of_reading():
     expect(out == host, f"natively: {host}")
 
 
-TESTS = [same_load, memory_of_machine, tools, shortage, pressure, ways_of_reading]
+TESTS = [same_load, memory_of_machine, tools_as_on_the_host, tools, shortage, pressure, ways_of_reading]
 
 
 if __name__ == "__main__":
