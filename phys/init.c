@@ -19,13 +19,13 @@
 
 const struct zone_layout zone_layout_64 = {
 	.name = "64",
-	.dma_end = 16ull << 20,
-	.dma32_end = 4ull << 30,
+	.dma_end = ZONE_DMA_END,
+	.dma32_end = ZONE_DMA32_END,
 	.lowmem_end = ~0ull,
 };
 const struct zone_layout zone_layout_32 = {
 	.name = "32",
-	.dma_end = 16ull << 20,
+	.dma_end = ZONE_DMA_END,
 	.lowmem_end = 896ull << 20,
 };
 const struct zone_layout zone_layout_flat = {

@@ -94,6 +94,8 @@ struct zone_layout {
 };
 
 /* Layouts that machines really have; NULL in quire_config means the first. */
+#define ZONE_DMA_END (16ull << 20)  /* what 24 address lines reach */
+#define ZONE_DMA32_END (4ull << 30) /* what 32 reach */
 extern const struct zone_layout zone_layout_64;   /* DMA 16 MiB, DMA32 to 4 GiB, Normal */
 extern const struct zone_layout zone_layout_32;   /* DMA 16 MiB, Normal to 896 MiB, HighMem; no PAE: at most 4 GiB */
 extern const struct zone_layout zone_layout_flat; /* Normal only */

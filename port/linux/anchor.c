@@ -245,5 +245,6 @@ void anchors_release(void)
 
 void anchors_forget_holders(void)
 {
-	holders = 0;
+	if (holders) /* a store would cost each child a copy of the page */
+		holders = 0;
 }

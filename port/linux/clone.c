@@ -61,7 +61,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	ctx_join_mm(c, task->mm);
 	host_call(__NR_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 	host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_PRIVATE, 0, 0, 0);
-	doorbell_ring();
+	doorbell_ring_birth();
 	if (!port_ctx_alive(ctx_by_id(shared_area()->supervisor_ctx)) || shared_area()->ending)
 		machine_died();
 }
@@ -155,7 +155,7 @@ static void birth_undo(struct birth *b)
 	if (b->task)
 		task_exit(b->task);
 	birth_change(b->ctx, b->serial, BIRTH_CANCELLED, 0);
-	doorbell_ring();
+	doorbell_ring_birth();
 }
 
 /* Everything the child needs from the core, made before it exists. */

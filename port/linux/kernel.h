@@ -85,7 +85,10 @@ struct machine_shared {
 	u64 serial;               /* of the newest process; pool_lock */
 	u32 newborn;              /* id of a context whose process has no pidfd yet, through CTXP_NEWBORN; pool_lock */
 	u32 vfork_word;           /* futex: some vfork child left its parent's mm */
-	u32 doorbell;             /* futex: supervisor work; atomically incremented */
+	u32 doorbell;             /* futex: somebody rang the supervisor's bell; this and the next three atomically */
+	u32 urgent;               /* rings that cannot wait */
+	u32 births;               /* rings for a process that was born: several are answered at once */
+	u32 bell_idle;            /* the bell sleeps until somebody wakes it */
 	u32 cpu_count;
 	u32 panicked;             /* panic_text says why the machine ends */
 	u32 strays;               /* a birth was given up without knowing whether there was a child */
@@ -131,6 +134,7 @@ struct special_range { u64 start, end; u32 exec; char name[20]; };
 struct guest_sigaction { u64 handler, flags, restorer, mask; };
 
 struct kproc {
+	/* What is written by and after each fork comes first: every page of this that is written to is copied for each child. */
 	u32 install;              /* futex mutex: 0 free, 1 held, 2 held and waited for */
 	u64 flushed;              /* generation of mm this process's mappings agree with; under install to write */
 	struct mm_struct *mm;
@@ -139,8 +143,6 @@ struct kproc {
 	u32 nthreads;             /* on the address space; atomically.  A first thread that has ended and waits is not one */
 	u32 nliving;              /* that have not begun to end; atomically: the last one ends the process */
 	u32 sig_lock;             /* futex mutex over sigactions */
-	struct guest_sigaction sigaction[NSIG + 1];
-	struct native_range native[MAX_NATIVE_RANGES];
 	u32 nnative;
 	u32 starting;             /* the next private signal starts the first program */
 	u32 exec_stop;            /* futex: != 0, all threads end but the first, which completes the exec */
@@ -148,23 +150,25 @@ struct kproc {
 	u32 exec_taken;           /* futex: the first thread has what the executing one prepared */
 	struct ctx *exec_ctx;     /* of the thread that called exec, if it is not the first */
 	u64 exec_mask;            /* its signal mask */
-	u64 vdso, vdso_start, vdso_end; /* host vdso kept for the guest */
-	u32 nspecial;
-	struct special_range special[MAX_SPECIAL];
-	u64 hwcap, hwcap2, minsigstksz, clktck;
-	char exe_path[4096];      /* /proc/self/exe */
-	u32 dumpable;
 	u64 seq_next, seq_window; /* refills: where sequential touch would go on; under install */
 	u64 stat_refills, stat_drops;
 	u32 populating;           /* hugeram.c's scratch mapping is in use */
-	u64 installs;             /* refills ever; under install */
-	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
-	struct patch_proc patch;
 	u64 fresh;                /* page that the newest flush mapped again, 0 = none; under install */
 	u32 fresh_prot;
 	u32 fork_faults;          /* so many more write faults are noted in fork_hot */
 	u64 *fork_hot;            /* host_mm.hot of the process that forked last: this one, or its parent */
 	u32 forks;
+	u64 installs;             /* refills ever; under install */
+	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
+	struct native_range native[MAX_NATIVE_RANGES];
+	struct guest_sigaction sigaction[NSIG + 1];
+	struct patch_proc patch;
+	u64 vdso, vdso_start, vdso_end; /* host vdso kept for the guest */
+	u32 nspecial;
+	struct special_range special[MAX_SPECIAL];
+	u64 hwcap, hwcap2, minsigstksz, clktck;
+	u32 dumpable;
+	char exe_path[4096];      /* /proc/self/exe */
 };
 extern struct kproc kproc;
 

@@ -13,7 +13,7 @@
 #include "x86_64/regs.h"
 #include "../../mm/mm.h"
 
-struct kproc kproc;
+struct kproc kproc __attribute__((aligned(PAGE_SIZE)));
 
 bool guest_exists(s32 pid)
 {
@@ -35,8 +35,22 @@ struct task *task_by_serial(struct quire *q, u64 serial)
 
 void doorbell_ring(void)
 {
-	__atomic_add_fetch(&shared_area()->doorbell, 1, __ATOMIC_SEQ_CST);
-	port_wake(&shared_area()->doorbell, 1);
+	struct machine_shared *m = shared_area();
+
+	__atomic_add_fetch(&m->urgent, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&m->doorbell, 1, __ATOMIC_SEQ_CST);
+	port_wake(&m->doorbell, 1);
+}
+
+void doorbell_ring_birth(void)
+{
+	struct machine_shared *m = shared_area();
+
+	__atomic_add_fetch(&m->births, 1, __ATOMIC_SEQ_CST);
+	if (!__atomic_exchange_n(&m->bell_idle, 0, __ATOMIC_SEQ_CST))
+		return; /* it looks again before it sleeps */
+	__atomic_add_fetch(&m->doorbell, 1, __ATOMIC_SEQ_CST);
+	port_wake(&m->doorbell, 1);
 }
 
 void vfork_done(struct task *task)

@@ -36,7 +36,8 @@ void exec_stop_point(struct kthread *k, struct ucontext_host *uc);
 /* Robust futexes and clear_child_tid of a thread that leaves its address space. */
 void thread_release_user(struct kthread *k);
 struct task *task_by_serial(struct quire *q, u64 serial); /* under q->tasks.lock */
-void doorbell_ring(void);
+void doorbell_ring(void);       /* the supervisor has something to do now */
+void doorbell_ring_birth(void); /* a process was born, or not: soon is enough */
 void process_stats_add(void); /* this process's counters into the machine's */
 /* futex.c */
 void guest_futex_wake(u64 addr, int n);

@@ -408,9 +408,9 @@ enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info)
 
 /* Ranges that must stay mapped.  One per process, under install; too many pins (over 4096) end the machine. */
 struct keep_list {
-	struct flush_range r[4096];
 	u32 n;
 	bool overflow;
+	struct flush_range r[4096]; /* last: the first few are on the page of n */
 };
 static struct keep_list kept;
 

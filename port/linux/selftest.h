@@ -35,7 +35,7 @@ struct selftest {
 	struct mm_struct *mm[ST_MMS];    /* [0] for ever, the others come and go; q->lock */
 	u64 revoked, frames, refused, batches; /* the reclaimer's figures: folios, frames, folios, calls */
 };
-#define ST_OFFSET 0x20000000ull
+#define ST_OFFSET 0x30000000ull /* above hugeram.c's bytes, below the contexts (layout.h) */
 #define selftest_area() ((struct selftest *)(SHARED_BASE + ST_OFFSET))
 
 enum st_bench { ST_BENCH_LOCK, ST_BENCH_PAGE, ST_BENCH_KMALLOC };

@@ -2,6 +2,10 @@
  * Mapping what every process of the machine shares: the memfd (port state, contexts, frame records, RAM) and the kernel ELF, both at
  * their fixed addresses.  The kernel's text and data come from a second memfd, mapped privately, so that fork copies no entries
  * of it.
+ *
+ * Every process touches these from its first trap on, and fork copies none of it: page by page that is fifty faults of the host for each
+ * child.  So the kernel's text and constants have 2 MiB of addresses to themselves, and they and what all processes use of the rest
+ * lie in huge pages of the host, where it has them: one fault each.
  */
 #define _GNU_SOURCE
 #include "sup_internal.h"
@@ -16,11 +20,14 @@
 #undef PROT_NONE
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
+#define HUGE (2ull << 20)
+#define SLOW_NS 1000000 /* of this thread for one huge page: the host gets it 4 KiB by 4 KiB (hugeram.c) */
 
 extern const char kernel_blob[], kernel_blob_end[];
 
@@ -89,6 +96,54 @@ bool image_host_huge(void)
 	return setting[0] && strcmp(setting, "never") && strcmp(setting, "deny");
 }
 
+/* 2 MiB of a memfd, in a mapping that asks for a huge page: who maps them without asking gets the same page.  NULL and errno. */
+static void *map_block(int fd, u64 offset, bool huge)
+{
+	void *at = mmap((void *)SCRATCH_BASE, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, (off_t)offset);
+
+	if (at == MAP_FAILED)
+		return NULL;
+	if (huge)
+		madvise(at, HUGE, MADV_HUGEPAGE);
+	return at;
+}
+
+static u64 thread_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+}
+
+/* The block at `offset` gets its huge page.  False if that is not worth doing again. */
+static bool populate_block(int fd, u64 offset)
+{
+	u64 start = thread_ns();
+	volatile char *at = map_block(fd, offset, true);
+
+	if (!at)
+		return false;
+	*at = 0; /* nothing was there yet */
+	munmap((void *)at, HUGE);
+	return thread_ns() - start < SLOW_NS;
+}
+
+/* What every process uses, most used first; slabs and page tables begin at the start of the highest zone (phys/init.c). */
+static void populate_shared(int fd, u64 memory)
+{
+	u64 kernel = memory > ZONE_DMA32_END ? ZONE_DMA32_END : memory >= ZONE_DMA_END + HUGE ? ZONE_DMA_END : 0;
+	u64 records = ALIGN_DOWN(kernel / PAGE_SIZE * sizeof(struct frame), HUGE);
+	u64 blocks[] = { CTX_OFFSET, 0, RAM_OFFSET + kernel, MEM_MAP_OFFSET + records };
+	u8 *begun = (u8 *)(SHARED_BASE + RAM_BLOCKS_OFFSET);
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(blocks); i++)
+		if (!populate_block(fd, blocks[i]))
+			return;
+	begun[kernel / HUGE] = 1; /* hugeram.c need not */
+}
+
 static int map_shared(int fd, u64 memory)
 {
 	u64 size = RAM_OFFSET + memory;
@@ -110,33 +165,68 @@ static int prot_of(const Elf64_Phdr *ph)
 	       (ph->p_flags & PF_X ? PROT_EXEC : 0);
 }
 
-/* File part from the memfd, the rest of the memory (bss) anonymous; the partial page between them is cleared. */
+/* File part from the memfd, the rest of the memory (bss) anonymous; the partial page between them is cleared.  What is not written to is
+ * mapped up to the end of its block, since the host maps huge pages only as a whole. */
 static int map_segment(int fd, const Elf64_Phdr *ph)
 {
+	bool data = ph->p_flags & PF_W;
 	u64 start = ALIGN_DOWN(ph->p_vaddr, PAGE_SIZE), file_end = ph->p_vaddr + ph->p_filesz;
-	u64 end = PAGE_ALIGN(ph->p_vaddr + ph->p_memsz), bss = PAGE_ALIGN(file_end);
+	u64 bss = data ? PAGE_ALIGN(file_end) : ALIGN_UP(file_end, HUGE);
+	u64 end = PAGE_ALIGN(ph->p_vaddr + ph->p_memsz);
 
-	if (ph->p_filesz && mmap((void *)start, PAGE_ALIGN(file_end) - start, prot_of(ph), MAP_PRIVATE | MAP_FIXED_NOREPLACE,
-				 fd, (off_t)ALIGN_DOWN(ph->p_offset, PAGE_SIZE)) == MAP_FAILED)
+	if (ph->p_filesz && mmap((void *)start, bss - start, prot_of(ph), MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd,
+				 (off_t)ALIGN_DOWN(ph->p_offset, PAGE_SIZE)) == MAP_FAILED)
 		return -1;
 	if (!ph->p_filesz)
 		bss = start;
 	if (end > bss && mmap((void *)bss, end - bss, prot_of(ph), MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
 			      0) == MAP_FAILED)
 		return -1;
-	if ((ph->p_flags & PF_W) && ph->p_filesz && ph->p_memsz > ph->p_filesz)
+	if (data && ph->p_filesz && ph->p_memsz > ph->p_filesz)
 		memset((void *)file_end, 0, MIN(bss, ph->p_vaddr + ph->p_memsz) - file_end);
 	return 0;
 }
 
-static const struct kernel_exports *map_kernel(void)
+/* What of the image is mapped: its symbols, which are most of it, are not. */
+static u64 image_size(const Elf64_Ehdr *eh)
+{
+	const Elf64_Phdr *ph = (const void *)(kernel_blob + eh->e_phoff);
+	u64 size = 0;
+	int i;
+
+	for (i = 0; i < eh->e_phnum; i++)
+		if (ph[i].p_type == PT_LOAD)
+			size = MAX(size, ph[i].p_offset + ph[i].p_filesz);
+	return size;
+}
+
+/* The memfd that holds the image, or -1 and errno. */
+static int store_kernel(bool huge)
+{
+	u64 size = image_size((const void *)kernel_blob), at, n;
+	int fd = make_memfd("quire-kernel");
+	void *to;
+
+	if (fd < 0 || ftruncate(fd, (off_t)ALIGN_UP(size, HUGE)) < 0)
+		return -1;
+	for (at = 0; at < size; at += n) {
+		n = MIN(size - at, HUGE);
+		to = map_block(fd, at, huge);
+		if (!to)
+			return -1;
+		memcpy(to, kernel_blob + at, n);
+		munmap(to, HUGE);
+	}
+	return fd;
+}
+
+static const struct kernel_exports *map_kernel(bool huge)
 {
 	const Elf64_Ehdr *eh = (const void *)kernel_blob;
 	const Elf64_Phdr *ph = (const void *)(kernel_blob + eh->e_phoff);
-	size_t size = (size_t)(kernel_blob_end - kernel_blob);
-	int fd = make_memfd("quire-kernel"), i;
+	int fd = store_kernel(huge), i;
 
-	if (fd < 0 || write(fd, kernel_blob, size) != (ssize_t)size) {
+	if (fd < 0) {
 		complain("cannot store the kernel image");
 		return NULL;
 	}
@@ -150,13 +240,13 @@ static const struct kernel_exports *map_kernel(void)
 	return (const void *)eh->e_entry;
 }
 
-const struct kernel_exports *image_join(u64 memory, int ram_fd)
+static const struct kernel_exports *join(u64 memory, int ram_fd, bool huge)
 {
 	const struct kernel_exports *k;
 
 	if (map_shared(ram_fd, memory))
 		return NULL;
-	k = map_kernel();
+	k = map_kernel(huge);
 	if (k && k->magic != EXPORTS_MAGIC) {
 		fprintf(stderr, "quire: the kernel image inside this program is damaged\n");
 		return NULL;
@@ -164,12 +254,20 @@ const struct kernel_exports *image_join(u64 memory, int ram_fd)
 	return k;
 }
 
+const struct kernel_exports *image_join(u64 memory, int ram_fd)
+{
+	return join(memory, ram_fd, image_host_huge());
+}
+
 const struct kernel_exports *image_map(u64 memory, int *ram_fd)
 {
+	bool huge = image_host_huge();
 	const struct kernel_exports *k;
 
 	*ram_fd = make_shared(memory);
-	k = image_join(memory, *ram_fd);
+	k = join(memory, *ram_fd, huge);
+	if (k && huge)
+		populate_shared(*ram_fd, memory);
 	if (k)
 		((struct machine_shared *)shared_area())->build_id = kernel_build_id;
 	return k;

@@ -36,6 +36,8 @@
 #define FAILED 125
 #define BELL_TAG 0ull
 #define SIGNAL_TAG 1ull
+#define BIRTHS_NS 1000000      /* births are collected for so long */
+#define BELL_LOOK_NS 1000000000 /* somebody may be killed between ringing and waking */
 #define NEWBORN_POLL_MS 100 /* a child that died before its first step tells nobody */
 #define CONTROL_TAG 2ull
 #define DEAD_TAG 3ull /* and above: watched processes, index + DEAD_TAG */
@@ -64,20 +66,39 @@ struct sup {
 
 static struct machine_shared *machine(void) { return shared_area(); }
 
+static void bell_sleep(u32 word, long ns)
+{
+	struct timespec ts = { ns / 1000000000, ns % 1000000000 };
+
+	syscall(SYS_futex, &machine()->doorbell, FUTEX_WAIT, word, &ts, NULL, 0);
+}
+
+/*
+ * Births are collected for a moment: most processes of a shell live shorter than that, and then nobody need watch them.  While the
+ * bell waits for more, who gives birth rings by a store alone.  The moment ends with the first ring that is urgent.
+ */
 static void *bell_main(void *arg)
 {
+	struct machine_shared *m = machine();
 	struct sup *s = arg;
-	u32 seen = 0;
+	u32 urgent = 0, births = 0;
 
 	for (;;) {
-		u32 now = __atomic_load_n(&machine()->doorbell, __ATOMIC_SEQ_CST);
+		u32 word = __atomic_load_n(&m->doorbell, __ATOMIC_SEQ_CST);
+		bool now = __atomic_load_n(&m->urgent, __ATOMIC_SEQ_CST) != urgent;
 
-		if (now != seen) {
-			seen = now;
-			eventfd_write(s->bell, 1);
+		if (!now && __atomic_load_n(&m->births, __ATOMIC_SEQ_CST) == births) {
+			__atomic_store_n(&m->bell_idle, 1, __ATOMIC_SEQ_CST);
+			if (__atomic_load_n(&m->births, __ATOMIC_SEQ_CST) == births)
+				bell_sleep(word, BELL_LOOK_NS);
+			__atomic_store_n(&m->bell_idle, 0, __ATOMIC_SEQ_CST);
 			continue;
 		}
-		syscall(SYS_futex, &machine()->doorbell, FUTEX_WAIT, seen, NULL, NULL, 0);
+		if (!now)
+			bell_sleep(word, BIRTHS_NS);
+		urgent = __atomic_load_n(&m->urgent, __ATOMIC_SEQ_CST);
+		births = __atomic_load_n(&m->births, __ATOMIC_SEQ_CST);
+		eventfd_write(s->bell, 1);
 	}
 	return NULL;
 }
@@ -512,6 +533,7 @@ static bool is_over(struct sup *s)
 		return false;
 	if (!s->o->keep || s->end_asked)
 		return true;
+	watch_newborns(s); /* who was born in this moment counts */
 	if (s->control || s->nnewborns)
 		return false;
 	for (i = 0; i < s->nwatched; i++)
