@@ -187,7 +187,7 @@ def step_hosted(options):
         return 0, 1
     for name, path in hosted_drivers():
         env = environment(QUIRE=quire, QUIRE_LONG="1" if options.long else "")
-        code, text = run_logged(f"{ROOT}/build/dev-{name}.log", [path], timeout=14400 if options.long else 600, env=env)
+        code, text = run_logged(f"{ROOT}/build/dev-{name}.log", [path], timeout=14400 if options.long else 1500, env=env)
         match = None
         for match in SUMMARY.finditer(text):
             pass

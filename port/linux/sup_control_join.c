@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define FAILED 125
-#define END_WAIT_MS 100 /* between a guest's SIGKILL and the news that the machine ended */
+#define END_WAIT_MS 500 /* between a guest's SIGKILL and the news that the machine ended */
 
 static int receive(int fd, struct control_packet *p, int *passed)
 {

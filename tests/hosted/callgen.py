@@ -215,7 +215,7 @@ def main():
     parser.add_argument("--native", action="store_true")
     parser.add_argument("--keep-going", action="store_true")
     parser.add_argument("--minimise", type=float, default=60, help="seconds to spend on shortening a stream; 0: do not")
-    parser.add_argument("--timeout", type=float, default=60)
+    parser.add_argument("--timeout", type=float, default=150)
     parser.add_argument("-j", type=int, default=2)
     options = parser.parse_args()
     options.quire = os.path.abspath(options.quire)

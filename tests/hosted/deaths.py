@@ -36,8 +36,8 @@ class Machine:
     def end(self):
         """What is wrong with what it left."""
         below = descendants(self.process.pid)
-        code = exit_code(self.process, 30)
-        gone = wait_gone(below, 3)
+        code = exit_code(self.process, 60)
+        gone = wait_gone(below)
         if code != 0:
             return f"exit code {code}: {self.lines.rest[-300:]} {self.process.stdout.read()[-300:]} {self.process.stderr.read()[-500:]}"
         if not gone:

@@ -5,7 +5,7 @@ The corpus (corpus.txt) has one command line a line, for bash -c.  Before it may
     needs TOOL      skip where TOOL is not installed (several may be named)
     memory SIZE     --memory for the machine (default 1G)
     stderr          compare standard error too
-    timeout N       seconds for the Quire run (default 60)
+    timeout N       seconds for the Quire run (default 150)
     fails REASON    known to differ under Quire: counted as expected, never as passed; if it agrees, that is a failure
                     (the mark must go)
     long            only with QUIRE_LONG=1
@@ -37,7 +37,7 @@ class Case:
     def __init__(self, number, text):
         options, self.command = LINE.match(text).groups()
         self.number, self.needs, self.memory, self.stderr = number, [], "1G", False
-        self.timeout, self.fails, self.long, self.quire_code = 60, None, False, None
+        self.timeout, self.fails, self.long, self.quire_code = 150, None, False, None
         for option in filter(None, (o.strip() for o in (options or "").split(","))):
             word, _, rest = option.partition(" ")
             if word == "needs":

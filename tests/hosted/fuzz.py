@@ -84,7 +84,7 @@ def one_machine(number, memory, options, seconds):
     try:
         code, text, seen = on_terminal([QUIRE, "run", "--memory", memory, "--log", log.name, *options, "--", PROGRAM, directory,
                                         str(seed), str(seconds)], seconds + GRACE)
-        wait_gone(seen, 2.0)
+        wait_gone(seen)
     except Failed as error:
         raise Failed(f"memory {memory}, seed {seed}: {error}") from error
     finally:

@@ -20,6 +20,10 @@ QUIRE = os.path.abspath(os.environ.get("QUIRE", os.path.join(ROOT, "build", "qui
 PROGRAMS = os.path.join(os.path.dirname(QUIRE), "tests", "programs")
 LONG = bool(os.environ.get("QUIRE_LONG"))
 SEED = int(os.environ.get("QUIRE_SEED", "1"))
+# Limits on time are for what hangs.  A test machine may have two slow processors that are busy with something else, so whatever ends by
+# itself gets ten times what it ever needs.
+PATIENCE = 150.0
+LIVES_ON = 20.0  # whoever lives after that long was forgotten
 
 
 class Failed(Exception):
@@ -32,7 +36,7 @@ def expect(condition, text):
 
 
 # ---- running commands ----
-def outcome(command, timeout=60, given=None, env=None):
+def outcome(command, timeout=PATIENCE, given=None, env=None):
     """(exit code, stdout, stderr) of a command; the exit code is "timeout" where it had to be killed.  `given` is its input."""
     stdin = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
     try:
@@ -42,18 +46,18 @@ def outcome(command, timeout=60, given=None, env=None):
     return done.returncode, done.stdout, done.stderr
 
 
-def quire(*arguments, timeout=60, given=None, env=None):
+def quire(*arguments, timeout=PATIENCE, given=None, env=None):
     """The same of a command of the built program, which must end in time."""
     code, out, errors = outcome([QUIRE, *arguments], timeout, given, env)
     expect(code != "timeout", f"quire {' '.join(arguments)[:300]}: still running after {timeout} s")
     return code, out, errors
 
 
-def run(*arguments, timeout=60):
+def run(*arguments, timeout=PATIENCE):
     return quire("run", *arguments, timeout=timeout)
 
 
-def run_logged(*arguments, timeout=120):
+def run_logged(*arguments, timeout=PATIENCE):
     """As run(), and the machine's log."""
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
         return *run("--log", log.name, *arguments, timeout=timeout), log.read()
@@ -161,7 +165,7 @@ def descendants(pid):
     return found
 
 
-def eventually(condition, seconds=10.0):
+def eventually(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -170,7 +174,7 @@ def eventually(condition, seconds=10.0):
     return False
 
 
-def wait_gone(pids, seconds):
+def wait_gone(pids, seconds=LIVES_ON):
     return eventually(lambda: not any(alive(p) for p in pids), seconds)
 
 

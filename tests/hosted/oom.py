@@ -9,9 +9,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 
-from harness import PROGRAMS, QUIRE, Lines, descendants, expect, run, run_logged, run_tests
+from harness import PATIENCE, PROGRAMS, QUIRE, Lines, descendants, expect, run, run_logged, run_tests
 
 ENDLESS = f"{PROGRAMS}/endless_malloc"
 # Maps argument 1 in MiB, waits for argument 3 in seconds, touches them, says so, and sleeps for argument 2 in seconds.
@@ -81,20 +80,20 @@ def explained(text, megabytes):
 
 def remedy_is_right():
     """What the report says would have helped does: two programs that ask first and use later, with that --memory, with that --swap."""
-    script = "$PYTHON -c \"$HOLD\" 45 0.5 0.5 & $PYTHON -c \"$HOLD\" 45 0.5 0.5 & wait"
+    script = "$PYTHON -c \"$HOLD\" 45 3 0.5 & $PYTHON -c \"$HOLD\" 45 3 0.5 & wait"
     _, out, _, log = run_logged("--memory", "64M", "--", "bash", "-c", script)
     expect(out.count("lived") < 2 and killed(log), f"nobody was killed: {out}")
     memory, swap = re.search(r"--memory (\d+)M, or --swap (\d+)M", log).groups()
     expect(100 < int(memory) < 140, f"--memory {memory}M?")
     for options in (("--memory", f"{memory}M"), ("--memory", "64M", "--swap", f"{swap}M")):
-        code, out, errors = run(*options, "--", "bash", "-c", script, timeout=120)
+        code, out, errors = run(*options, "--", "bash", "-c", script)
         expect(code == 0 and out.count("lived") == 2, f"{options}: {code} {out} {errors}")
 
 
 def protected_lives():
     """Beside a bigger program with oom_score_adj -1000 the smaller one dies; without the protection the bigger, and then the other."""
-    for adjust, dead, big in (("-1000", ["endless_malloc"], "lived"), ("0", ["python3", "endless_malloc"], "")):
-        script = (f"exec 3< <(echo {adjust} > /proc/self/oom_score_adj; exec $PYTHON -c \"$HOLD\" 60 3); read -u3 x;"
+    for adjust, dead, big, seconds in (("-1000", ["endless_malloc"], "lived", 5), ("0", ["python3", "endless_malloc"], "", 100)):
+        script = (f"exec 3< <(echo {adjust} > /proc/self/oom_score_adj; exec $PYTHON -c \"$HOLD\" 60 {seconds}); read -u3 x;"
                   f"{ENDLESS} > /dev/null; echo small $?; read -u3 y; echo big $y")
         code, out, errors, log = run_logged("--memory", "96M", "--", "bash", "-c", script)
         victims = [name for _, name in killed(log)]
@@ -131,13 +130,10 @@ def further_by_the_swap():
 
 def nobody_to_kill():
     """Everybody protected: the machine ends with a panic and 125, and does not hang."""
-    started = time.monotonic()
-    code, _, errors, log = run_logged("--memory", "48M", "--", "bash", "-c", f"echo -1000 > /proc/self/oom_score_adj; exec {ENDLESS}",
-                                      timeout=30)
+    code, _, errors, log = run_logged("--memory", "48M", "--", "bash", "-c", f"echo -1000 > /proc/self/oom_score_adj; exec {ENDLESS}")
     expect(code == 125 and "System is deadlocked on memory" in errors, f"{code}: {errors}")
     expect("Out of memory and no killable processes..." in log, log)
     expect("Kernel panic - not syncing: System is deadlocked on memory" in log and not killed(log), log)
-    expect(time.monotonic() - started < 20, "it took too long")
 
 
 def settings():
@@ -177,17 +173,17 @@ def slow_victim():
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         said, big = Lines(machine), 0
         try:
-            expect(said.next(40) == "holds", "the first program did not start")
+            expect(said.next(PATIENCE) == "holds", "the first program did not start")
             big = max((p for p in descendants(machine.pid)), key=resident)
             if not hold_at_exit(big):
                 print("    left out: this host lets nobody trace")
                 return
             machine.stdin.write(b"go\n")
-            expect(said.next(40) == "holds", "the second program did not get its memory")
-            expect(said.next(40) == "lived" and said.next(40) == "second 0", "the second program died")
+            expect(said.next(PATIENCE) == "holds", "the second program did not get its memory")
+            expect(said.next(PATIENCE) == "lived" and said.next(PATIENCE) == "second 0", "the second program died")
             expect(os.path.exists(f"/proc/{big}"), "the victim was not held at all")
             ptrace(PTRACE_DETACH, big, None)
-            machine.wait(20)
+            machine.wait(PATIENCE)
         finally:
             machine.kill()
             if big:
@@ -218,9 +214,10 @@ def stopped_victim():
 def storm():
     """Four at once, again and again: one victim for each program that asks without end, nobody else, and all memory comes back."""
     # The supervisor tidies up a moment after the shells heard of the last deaths.
-    script = (f"for w in 1 2 3 4; do (for i in 1 2 3 4 5 6; do {ENDLESS} > /dev/null 2>&1; echo code $?; done) & done; wait; sleep 1;"
+    free = "for i in {1..60}; do sleep 0.5; x=($(grep MemFree /proc/meminfo)); [ ${x[1]} -gt $((36 << 10)) ] && break; done"
+    script = (f"for w in 1 2 3 4; do (for i in 1 2 3 4 5 6; do {ENDLESS} > /dev/null 2>&1; echo code $?; done) & done; wait; {free};"
               "grep oom_kill /proc/vmstat; grep -e MemTotal -e MemFree /proc/meminfo")
-    code, out, errors, log = run_logged("--memory", "48M", "--", "bash", "-c", script, timeout=120)
+    code, out, errors, log = run_logged("--memory", "48M", "--", "bash", "-c", script)
     expect(code == 0 and out.count("code 137") == 24, f"{code}: {out} {errors[-300:]}")
     expect(len(killed(log)) == 24 and {name for _, name in killed(log)} == {"endless_malloc"}, f"killed: {killed(log)}")
     free = int(re.search(r"MemFree: +(\d+)", out)[1])

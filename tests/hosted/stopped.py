@@ -14,7 +14,7 @@ from harness import LONG, PROGRAMS, QUIRE, SEED, Failed, Lines, exit_code, stat,
 
 STOPS = int(os.environ.get("STOPS", "2000" if LONG else "120"))
 CHILDREN = 3
-PATIENCE = 10.0  # seconds for the others' next step on a loaded host
+PATIENCE = 60.0  # seconds for the others' next step on a loaded host
 
 
 def state(pid):
@@ -27,7 +27,7 @@ class Machine:
         self.process = subprocess.Popen([QUIRE, "run", "--memory", "128M", "--", f"{PROGRAMS}/stop_hammer", str(CHILDREN)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self.lines = Lines(self.process)
-        self.children = [int(p) for p in self.lines.next(20).split()]
+        self.children = [int(p) for p in self.lines.next(PATIENCE).split()]
 
     def counts(self):
         self.process.stdin.write(b"\n")
@@ -35,7 +35,7 @@ class Machine:
 
     def close(self):
         self.process.stdin.close()
-        code = exit_code(self.process, 20)
+        code = exit_code(self.process, PATIENCE)
         self.process.stdout.close()
         self.process.stderr.close()
         return code

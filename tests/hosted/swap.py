@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import LONG, PROGRAMS, QUIRE, SEED, expect, kill_children, run, run_tests, unaccounted
+from harness import LONG, PATIENCE, PROGRAMS, QUIRE, SEED, expect, kill_children, run, run_tests, unaccounted
 
 # Five processes of swap_pattern may come to have all their pages for themselves: five times its size must fit into memory and swap.
 KILLS = 10000 if LONG else 160
@@ -70,12 +70,12 @@ def zstd():
 def small_folios():
     """The same with pages of 4 KiB only, and two processors' slots in one."""
     code, out, errors = run("--memory", "32M", "--swap", "512M", "--folio-max", "4K", "--cpus", "1", "--", PATTERN, "96", "3",
-                            timeout=120)
+                            timeout=PATIENCE)
     expect(code == 0 and "in the end: 0 wrong, 0 children failed" in out, f"{code}: {out[:500]} {errors[-500:]}")
 
 
 def megabytes(*options):
-    code, out, _ = run(*options, "--", f"{PROGRAMS}/endless_malloc", timeout=120)
+    code, out, _ = run(*options, "--", f"{PROGRAMS}/endless_malloc")
     expect(code == 137, f"exit code {code}: {out[-200:]}")
     return int(re.findall(r"Now allocated (\d+) Megabytes", out)[-1])
 
@@ -136,7 +136,7 @@ def files():
     with tempfile.TemporaryDirectory(prefix="swap-test-") as directory:
         name = f"{directory}/swap"
         code, out, errors = run("--memory", "32M", "--swap", f"{name}:512M,pri=3", "--", "bash", "-c",
-                                f"{PATTERN} 96 4; echo code $?; cat /proc/swaps; {FIGURES}", timeout=120)
+                                f"{PATTERN} 96 4; echo code $?; cat /proc/swaps; {FIGURES}")
         expect(code == 0 and "code 0" in out, f"{code}: {out[:500]} {errors[-500:]}")
         expect("in the end: 0 wrong, 0 children failed" in out, out[:500])
         expect(re.search(rf"^{re.escape(name)}\s+file\s+524284\s+\d+\s+3$", out, re.M), out[:800])
@@ -192,7 +192,7 @@ def shared_memory():
     """Shared memory of twice the machine's, seen by two processes."""
     with tempfile.TemporaryDirectory(prefix="swap-test-") as directory:
         for swap in ("128M", f"{directory}/a:128M"):
-            code, out, errors = run("--memory", "48M", "--swap", swap, "--", "python3", "-c", SHARED, timeout=120)
+            code, out, errors = run("--memory", "48M", "--swap", swap, "--", "python3", "-c", SHARED)
             expect(code == 0 and out == "child 0 {True}\nboth {True}\nzero {0}\n", f"{swap}: {code} {out} {errors[-500:]}")
 
 
@@ -202,7 +202,7 @@ def switched_on_inside():
         print("skipped: swapon(8) inside a machine needs root and util-linux")
         return
     with tempfile.TemporaryDirectory(prefix="swap-test-") as directory:
-        code, out, errors = run("--memory", "48M", "--", "bash", "-c", INSIDE, directory, PATTERN, timeout=120)
+        code, out, errors = run("--memory", "48M", "--", "bash", "-c", INSIDE, directory, PATTERN)
         expect(code == 0 and "wrong\n" not in out.replace("0 wrong", ""), f"{code}: {out} {errors[-500:]}")
         expect(re.search(rf"busy\n{directory}/a +64M +7\n", out), out)
         expect("in the end: 0 wrong, 0 children failed" in out, out)
@@ -219,7 +219,7 @@ def no_room_on_the_host():
             # A file with holes: mkswap warns, and swapon(8) would refuse it, but the call takes it.
             script = (f"truncate -s 64M {directory}/a; mkswap {directory}/a >/dev/null 2>&1; {SWAPON} {directory}/a || exit 1; "
                       f"{PATTERN} 96 2; echo code $?; cat /proc/swaps; {FIGURES}")
-            code, out, errors = run("--memory", "48M", "--swap", "512M", "--log", f"{directory}.log", "--", "bash", "-c", script, timeout=120)
+            code, out, errors = run("--memory", "48M", "--swap", "512M", "--log", f"{directory}.log", "--", "bash", "-c", script)
             expect(code == 0 and "code 0" in out, f"{code}: {out[:500]} {errors[-500:]}")
             expect("in the end: 0 wrong, 0 children failed" in out, out[:500])
             expect(re.search(r"/a +file\s+65532\s+\d+\s+9$", out, re.M), out[:500])

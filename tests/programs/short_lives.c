@@ -8,6 +8,7 @@
  */
 #include "guest.h"
 #include <spawn.h>
+#include <sys/prctl.h>
 
 #define KINDS 7
 static char self[4096];
@@ -152,30 +153,61 @@ static void show(const char *when)
 }
 
 static pid_t children[64];
+static unsigned kinds[64];
 
 static void start_all(int n)
 {
-	for (int i = 0; i < n; i++)
-		children[i] = start((unsigned)i % KINDS);
+	for (int i = 0; i < n; i++) {
+		kinds[i] = (unsigned)i % KINDS;
+		children[i] = start(kinds[i]);
+	}
 }
 
+/* A machine gives the memory of who was killed back a little after the parent knows; until then it has the process in its /proc. */
+static void wait_forgotten(pid_t pid)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+	for (int ms = 0; ms < 60000 && (fd = open(path, O_RDONLY)) >= 0; ms++) {
+		close(fd);
+		sleep_ms(1);
+	}
+}
+
+/* What they forked comes to us, and ends by itself. */
 static void end_all(int n)
 {
+	pid_t pid;
+
 	for (int i = 0; i < n; i++)
 		kill(children[i], SIGKILL);
-	for (int i = 0; i < n; i++)
-		waitpid(children[i], NULL, 0);
-	sleep_ms(300); /* what they forked ends by itself */
+	while ((pid = waitpid(-1, NULL, 0)) > 0)
+		wait_forgotten(pid);
+	sleep_ms(100);
+}
+
+/* The index of the next child that is dead. */
+static int wait_child(int n, int *status)
+{
+	for (;;) {
+		pid_t pid = waitpid(-1, status, 0);
+		int i;
+
+		VERIFY(pid > 0);
+		for (i = 0; i < n; i++)
+			if (children[i] == pid)
+				return i;
+	}
 }
 
 static unsigned deaths_until(int n, unsigned wanted, bool inside)
 {
 	unsigned deaths, other = 0;
-	int status;
+	int status, i;
 
 	for (deaths = 0; deaths < wanted; deaths++) {
-		pid_t pid;
-		int i;
 
 		if (inside) {
 			struct timespec t = {0, (long)(next_random(&rng) % 6000000 >> (next_random(&rng) % 8))};
@@ -183,15 +215,13 @@ static unsigned deaths_until(int n, unsigned wanted, bool inside)
 			nanosleep(&t, NULL);
 			kill(children[next_random(&rng) % (uint64_t)n], SIGKILL);
 		}
-		pid = waitpid(-1, &status, 0);
+		i = wait_child(n, &status);
 		if (!(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
-			printf("death %u: status %#x\n", deaths, status);
+			printf("death %u: status %#x of process %d, kind %u\n", deaths, status, (int)children[i], kinds[i]);
 			other++;
 		}
-		for (i = 0; i < n && children[i] != pid; i++)
-			;
-		VERIFY(i < n);
-		children[i] = start((unsigned)(next_random(&rng) % KINDS));
+		kinds[i] = (unsigned)(next_random(&rng) % KINDS);
+		children[i] = start(kinds[i]);
 	}
 	return other;
 }
@@ -210,6 +240,7 @@ int main(int argc, char **argv)
 		return touch(&seed, 20), 0;
 	if (argc > 1 && strcmp(argv[1], "threads") == 0)
 		threads(seed, true);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	memset(mine, 0x5a, 200 * PAGE);
 	before = digest(mine, 200 * PAGE);
 	shared_lock = fresh_shared(PAGE);
