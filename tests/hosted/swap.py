@@ -42,7 +42,7 @@ def no_slot_is_lost(text):
 
 def four_times_memory():
     """A pattern over four times the memory, alone and in four forked processes: no wrong byte."""
-    seconds = 3600 if LONG else 16
+    seconds = 3600 if LONG else 12
     code, out, errors = run("--memory", "64M", "--swap", "2G", "--", "bash", "-c", f"{PATTERN} 256 {seconds}; echo code $?; {FIGURES}",
                             timeout=seconds * 10 + 120)
     expect(code == 0 and "code 0" in out, f"{code}: {out[:500]} {errors[-500:]}")
@@ -58,7 +58,7 @@ def zstd():
     rooms = "grep swap_room /proc/slabinfo"
     for swap in ("zstd:600M", "zstd:600M,level=1"):
         code, out, errors = run("--memory", "32M", "--swap", swap, "--", "bash", "-c",
-                                f"{PATTERN} 96 3; echo code $?; {FIGURES}; {rooms}; swapoff /dev/zram0-zstd; {rooms}", timeout=200)
+                                f"{PATTERN} 96 2; echo code $?; {FIGURES}; {rooms}; swapoff /dev/zram0-zstd; {rooms}", timeout=200)
         expect(code == 0 and "code 0" in out, f"{swap}: {code}: {out[:500]} {errors[-500:]}")
         expect("in the end: 0 wrong, 0 children failed" in out, out[:500])
         f = no_slot_is_lost(out)
@@ -69,7 +69,7 @@ def zstd():
 
 def small_folios():
     """The same with pages of 4 KiB only, and two processors' slots in one."""
-    code, out, errors = run("--memory", "32M", "--swap", "512M", "--folio-max", "4K", "--cpus", "1", "--", PATTERN, "96", "3",
+    code, out, errors = run("--memory", "32M", "--swap", "512M", "--folio-max", "4K", "--cpus", "1", "--", PATTERN, "96", "2",
                             timeout=PATIENCE)
     expect(code == 0 and "in the end: 0 wrong, 0 children failed" in out, f"{code}: {out[:500]} {errors[-500:]}")
 
@@ -136,7 +136,7 @@ def files():
     with tempfile.TemporaryDirectory(prefix="swap-test-") as directory:
         name = f"{directory}/swap"
         code, out, errors = run("--memory", "32M", "--swap", f"{name}:512M,pri=3", "--", "bash", "-c",
-                                f"{PATTERN} 96 4; echo code $?; cat /proc/swaps; {FIGURES}")
+                                f"{PATTERN} 96 2; echo code $?; cat /proc/swaps; {FIGURES}")
         expect(code == 0 and "code 0" in out, f"{code}: {out[:500]} {errors[-500:]}")
         expect("in the end: 0 wrong, 0 children failed" in out, out[:500])
         expect(re.search(rf"^{re.escape(name)}\s+file\s+524284\s+\d+\s+3$", out, re.M), out[:800])

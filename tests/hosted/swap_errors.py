@@ -17,7 +17,7 @@ import time
 from harness import LONG, PROGRAMS, QUIRE, SEED, expect, run_tests
 
 PATTERN = f"{PROGRAMS}/swap_pattern"
-SECONDS = 1200 if LONG else 4
+SECONDS = 1200 if LONG else 3
 # What is used of swap in the end, when the pattern and its processes are gone.
 LEFT = ("bash", "-c", "for i in 0.3 2; do sleep $i; echo figures; grep -h VmSwap /proc/[0-9]*/status; cat /proc/swaps; "
         "grep oom_kill /proc/vmstat; done")

@@ -9,10 +9,11 @@ moved is asked for again, and left out (and said so) if it stays wild.
 Environment: QUIRE (the program).
 """
 import json
+import os
 import re
 import sys
 
-from harness import expect, outcome, run, run_tests
+from harness import ROOT, expect, outcome, run, run_tests
 
 SIZE = 96  # MiB of every step
 LOAD = r"""
@@ -273,6 +274,57 @@ def shortage():
     expect(len(rows) == 4 and any(row[7] > 0 for row in rows[1:]), f"vmstat shows nothing swapped out: {rows}")
 
 
+# More than there is: filled, read twice, given back.  Counted in pages.
+SHORT = r"""
+import json, mmap
+def figures():
+    f = {}
+    for line in open("/proc/vmstat"):
+        name, value = line.split()
+        if name in ("pswpout", "pswpin", "pgscan_anon", "pgsteal_anon", "pgmajfault"): f[name] = int(value)
+    for line in open("/proc/meminfo"):
+        if line.startswith("SwapFree"): f["SwapFree"] = int(line.split()[1]) // 4
+    return f
+steps = [figures()]
+m = mmap.mmap(-1, 112 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+m.madvise(15)  # MADV_NOHUGEPAGE: huge pages are each system's own policy
+pages = range(0, len(m), 4096)
+for i in pages: m[i:i + 8] = (i * 0x9e3779b1 + 1).to_bytes(8, "little")
+steps.append(figures())
+for _ in range(2):
+    for i in pages: assert m[i:i + 8] == (i * 0x9e3779b1 + 1).to_bytes(8, "little")
+steps.append(figures())
+m.close()
+steps.append(figures())
+print(json.dumps([{k: b[k] - a[k] for k in a} for a, b in zip(steps, steps[1:])]))
+"""
+
+
+def shortage_as_on_the_host():
+    """112 MiB in 64, with compressed swap: what the host counts for a memory cgroup with zram the machine counts, within a factor of four."""
+    sys.path.insert(0, os.path.join(ROOT, "bench"))
+    from swap_bench import limited  # pylint: disable=import-outside-toplevel
+    command = [sys.executable, "-S", "-c", SHORT]
+    with limited(256 << 20) as cgroup:
+        if isinstance(cgroup, str):
+            print(f"skipped: the host cannot be short of memory for us: {cgroup}")
+            return
+        cgroup.limit(64 << 20, 256 << 20)
+        code, out, errors = outcome(["bash", "-c", f"echo $$ >{cgroup.path}/cgroup.procs && exec \"$@\"", "enter", *command])
+    expect(code == 0, f"natively {code}: {errors}")
+    host = json.loads(out)
+    code, out, errors = run("--memory", "64M", "--swap", "256M", "--", *command)
+    expect(code == 0, f"exit code {code}: {errors}")
+    machine = json.loads(out)
+    moved = [(name, key, h[key], m[key]) for name, h, m in zip(("fill", "read twice", "unmap"), host, machine) for key in h
+             if abs(h[key]) > 2000]
+    # Neighbours come back with one fault here, so there are fewer of those.
+    wrong = [(name, key, h, m) for name, key, h, m in moved
+             if m * h <= 0 or (key != "pgmajfault" and not 0.25 <= m / h <= 4)]
+    expect(len(moved) >= 8 and not wrong, f"(step, figure, host, machine): {wrong or moved}")
+    print(f"    {len(moved)} figures moved on the host, and here")
+
+
 def pressure():
     """/proc/pressure/memory: nothing while there is room, waits under shortage, forgotten again; the host's is another."""
     touch = "import os;b=[bytearray(os.urandom(512)*8) for i in range(256*100)];[b[i].append(1) for k in range(2) for i in range(len(b))]"
@@ -346,7 +398,7 @@ def ways_of_reading():
     expect(out == host, f"natively: {host}")
 
 
-TESTS = [same_load, memory_of_machine, tools_as_on_the_host, tools, shortage, pressure, ways_of_reading]
+TESTS = [same_load, memory_of_machine, tools_as_on_the_host, tools, shortage, shortage_as_on_the_host, pressure, ways_of_reading]
 
 
 if __name__ == "__main__":
