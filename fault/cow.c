@@ -217,18 +217,19 @@ static enum vm_fault_reason wp_page_copy(struct vm_fault *vmf, struct folio *old
 }
 
 /* The bytes of a token are the host's: they were fetched with no lock held, into the spare. */
-static enum vm_fault_reason wp_token_copy(struct vm_fault *vmf, struct folio *old)
+static enum vm_fault_reason wp_token_copy(struct vm_fault *vmf)
 {
 	enum vm_fault_reason r;
 	struct folio *copy;
+	u64 base;
 
 	FAULT_TRACE(vmf->q, "wp_page_copy(token)");
 	vma_prepare_anon(vmf->vma); /* as do_cow_fault(): also if the page lies beyond the end of the file */
 	vmf->pgoff = linear_page_index(vmf->vma, vmf->address);
-	copy = token_copy(vmf, &r);
+	copy = token_copy(vmf, &base, &r);
 	if (!copy)
 		return r;
-	replace_pages(vmf, vmf->address, old, copy);
+	map_token_copy(vmf, copy, base);
 	return VM_FAULT_DONE;
 }
 
@@ -263,6 +264,6 @@ enum vm_fault_reason do_wp_page(struct vm_fault *vmf)
 	if (cut)
 		return fault_retry(vmf, NEED_NOTHING);
 	if (m && mapping_is_token(m))
-		return wp_token_copy(vmf, folio);
+		return wp_token_copy(vmf);
 	return wp_page_copy(vmf, folio);
 }

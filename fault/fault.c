@@ -198,28 +198,42 @@ static enum vm_fault_reason serve_clear(struct vm_fault *vmf)
 	return VM_FAULT_RETRY;
 }
 
-/* Fills the spare with a page of a file whose bytes are the host's.  What lies behind the end of the file is zero. */
+/* Bytes of the file at off into the n bytes at va; what lies behind its end is zero.  How many there were, 0 = none, or -errno. */
+static long read_bytes(struct quire *q, struct address_space *m, u64 off, u8 *va, size_t n)
+{
+	size_t done = 0;
+	long got;
+
+	while (done < n) {
+		got = port_should_fail(q, FAIL_IO) ? -EIO : m->ops->copy_out(m, off + done, va + done, n - done);
+		if (got < 0)
+			return got;
+		if (!got)
+			break;
+		done += (size_t)got;
+	}
+	memset(va + done, 0, n - done);
+	return (long)done;
+}
+
+/* Fills the spare from a file whose bytes are the host's. */
 static enum vm_fault_reason serve_bytes(struct vm_fault *vmf)
 {
-	struct address_space *m = vmf->need_file->mapping;
-	u8 *va = frame_address(vmf->q, &vmf->spare->f);
-	u64 off = vmf->pgoff << PAGE_SHIFT;
-	size_t done = 0;
-	long n;
+	struct quire *q = vmf->q;
+	size_t size = (size_t)folio_nr_pages(vmf->spare) << PAGE_SHIFT;
+	u64 pgoff = vmf->pgoff - ((vmf->address - vmf->spare_base) >> PAGE_SHIFT);
+	long n = read_bytes(q, vmf->need_file->mapping, pgoff << PAGE_SHIFT, frame_address(q, &vmf->spare->f), size);
 
-	while (done < PAGE_SIZE) {
-		n = port_should_fail(vmf->q, FAIL_IO) ? -EIO :
-		    m->ops->copy_out(m, off + done, va + done, PAGE_SIZE - done);
-		if (n < 0 || (!n && !done))
-			return VM_FAULT_SIGBUS;
-		if (!n)
-			break;
-		done += (size_t)n;
+	if (size > PAGE_SIZE && n <= (long)(size - PAGE_SIZE)) { /* a page of it lies behind the end, or cannot be read */
+		vmf->no_block = true;
+		spare_drop(vmf);
+		return VM_FAULT_RETRY;
 	}
-	memset(va + done, 0, PAGE_SIZE - done);
+	if (n <= 0)
+		return VM_FAULT_SIGBUS;
 	vmf->spare->f.flags &= (u16)~FF_ZEROED;
 	vmf->spare_state = SPARE_BYTES;
-	vmf->spare_pgoff = vmf->pgoff;
+	vmf->spare_pgoff = pgoff;
 	/* The file stays counted as long as its bytes are held, so that its mapping's address means this file. */
 	if (vmf->spare_file)
 		file_put(vmf->spare_file);

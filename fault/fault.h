@@ -103,7 +103,7 @@ struct vm_fault {
 	struct swap_read swap;       /* NEED_SWAP, SPARE_SWAP: what is, or was, to be read */
 	int swap_err;                /* SPARE_SWAP: 0, or why it could not be read; with swap_error: why */
 	u32 nblock;                  /* pages of a block on its way in (swapblock.c); their slots are held */
-	bool no_block;               /* that failed: the page comes alone */
+	bool no_block;               /* that, or a block of bytes, failed: the page comes alone */
 	u64 block[BLOCK_PAGES];      /* their entries */
 
 	struct mmu_gather tlb;
@@ -210,7 +210,11 @@ void swap_block_release(struct vm_fault *vmf);
 /* ---- filefault.c ---- */
 /* No entry yet, in a VMA with a file. */
 enum vm_fault_reason do_file_fault(struct vm_fault *vmf);
-/* The step needs a private copy of a token's bytes: the prepared spare, or NULL and *r. */
-struct folio *token_copy(struct vm_fault *vmf, enum vm_fault_reason *r);
+
+/* ---- cowblock.c ---- */
+/* The step needs a private copy of a token's bytes: the prepared spare and the address it is for, or NULL and *r. */
+struct folio *token_copy(struct vm_fault *vmf, u64 *base, enum vm_fault_reason *r);
+/* Maps that copy in place of what is there. */
+void map_token_copy(struct vm_fault *vmf, struct folio *copy, u64 base);
 
 #endif

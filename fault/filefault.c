@@ -132,33 +132,21 @@ static enum vm_fault_reason do_read_fault(struct vm_fault *vmf)
 	return VM_FAULT_DONE;
 }
 
-struct folio *token_copy(struct vm_fault *vmf, enum vm_fault_reason *r)
-{
-	if (spare_for(vmf, vmf->address, 0, SPARE_BYTES))
-		return spare_take(vmf);
-	if (spare_alloc(vmf, vmf->address))
-		*r = fault_need_file(vmf, NEED_BYTES);
-	else
-		*r = fault_retry(vmf, NEED_MEMORY);
-	return NULL;
-}
-
 /* A private copy straight away: the file's page need not be mapped first. */
 static enum vm_fault_reason do_cow_fault(struct vm_fault *vmf)
 {
 	enum vm_fault_reason r;
 	struct folio *page, *copy;
 	struct quire *q = vmf->q;
+	u64 base;
 
 	FAULT_TRACE(q, "do_cow_fault");
 	vma_prepare_anon(vmf->vma); /* as Linux: also if the page then turns out to lie beyond the end of the file */
 	if (mapping_is_token(vmf->vma->vm_file->mapping)) {
-		copy = token_copy(vmf, &r);
+		copy = token_copy(vmf, &base, &r);
 		if (!copy)
 			return r;
-		spin_lock(&q->lock);
-		map_new_anon(vmf, copy, vmf->address);
-		spin_unlock(&q->lock);
+		map_token_copy(vmf, copy, base);
 		return VM_FAULT_DONE;
 	}
 	page = find_folio(vmf, &r);

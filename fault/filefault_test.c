@@ -294,6 +294,50 @@ static void test_tokens(void **state)
 	end(&r, t);
 }
 
+/* The data of the program that runs is copied in blocks after a few pages; any other file's page by page. */
+static void test_program_data(void **state)
+{
+	enum { PAGES = 150, EARLY = 6 };
+	struct sim_config cfg = config();
+	struct rig r = rig_new(&cfg);
+	struct test_file *t = tf_new(r.q, 1, PAGES * PAGE_SIZE - 50, AS_TOKEN);
+	struct mm_struct *mm = r.mm;
+	u64 a = map_file(mm, t->file, 160 * PAGE_SIZE, RW, MAP_PRIVATE, 0), i;
+	struct fault_info info;
+	u64 v;
+
+	(void)state;
+	for (i = 0; i < 32; i++)
+		store8(&r, a + i * PAGE_SIZE, i);
+	assert_int_equal(t->copy_outs, 32);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 32);
+	mm->exe_file = t->file;
+	t->file->refcount++;
+	/* Some pages are mapped, most are not; the first few are copied alone. */
+	assert_int_equal(do_mem_abort(mm, a + 70 * PAGE_SIZE, esr_make(ESR_EC_DABT_LOW, false, 7), &info), FAULT_OK);
+	for (i = 0; i < EARLY; i++)
+		store8(&r, a + (32 + i) * PAGE_SIZE, i);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 32 + EARLY);
+	/* Mapped pages are replaced, and the others appear. */
+	v = (u64)t->copy_outs;
+	store8(&r, a + 79 * PAGE_SIZE, 79);
+	assert_int_equal(t->copy_outs, v + 1);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 32 + EARLY + 16);
+	for (i = 64; i < 80; i++)
+		assert_int_equal(load8(&r, a + i * PAGE_SIZE + 8), (i + 1) * 0x0101010101010101ull);
+	assert_int_equal(load8(&r, a + 79 * PAGE_SIZE), 79);
+	/* Where pages were copied before, smaller blocks. */
+	store8(&r, a + 47 * PAGE_SIZE, 1);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 32 + EARLY + 16 + 4);
+	/* At the end of the file no page behind it comes into being, and its last one ends in zeroes. */
+	store8(&r, a + (PAGES - 1) * PAGE_SIZE, 1);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 32 + EARLY + 16 + 4 + 1);
+	assert_int_equal(load8(&r, a + PAGES * PAGE_SIZE - 40), 0);
+	expect_signal(&r, SIM_WRITE, a + PAGES * PAGE_SIZE, 7, BUS_ADRERR_);
+	check_cache(&r, t->m);
+	end(&r, t);
+}
+
 /* ---- shmem ---- */
 
 static void test_shmem(void **state)
@@ -376,7 +420,8 @@ int main(void)
 		cmocka_unit_test(test_read_fault_around), cmocka_unit_test(test_private_write),
 		cmocka_unit_test(test_shared_write_and_writeback), cmocka_unit_test(test_beyond_the_end),
 		cmocka_unit_test(test_truncate), cmocka_unit_test(test_plain_io_is_coherent),
-		cmocka_unit_test(test_readahead_grows), cmocka_unit_test(test_tokens), cmocka_unit_test(test_shmem),
+		cmocka_unit_test(test_readahead_grows), cmocka_unit_test(test_tokens), cmocka_unit_test(test_program_data),
+		cmocka_unit_test(test_shmem),
 		cmocka_unit_test(test_shared_anonymous_fork),
 	};
 

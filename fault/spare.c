@@ -13,7 +13,8 @@ static bool spare_fits(const struct vm_fault *vmf, u64 base, unsigned order, enu
 		return false;
 	if (state != SPARE_BYTES)
 		return true;
-	return vmf->spare_file->mapping == vmf->vma->vm_file->mapping && vmf->spare_pgoff == vmf->pgoff;
+	return vmf->spare_file->mapping == vmf->vma->vm_file->mapping &&
+	       vmf->spare_pgoff == vmf->pgoff - ((vmf->address - base) >> PAGE_SHIFT);
 }
 
 void spare_give_back(struct vm_fault *vmf)

@@ -124,6 +124,19 @@ static void tokens(struct rig *r, struct test_file *t)
 		touch(r, p + i * PAGE_SIZE, false, (i + 1) * 0x0101010101010101ull);
 }
 
+/* Private copies in blocks: the file is the program's own. */
+static void program_data(struct rig *r, struct test_file *t)
+{
+	u64 p = try_map(r, t->file, 40 * PAGE_SIZE, RW, MAP_PRIVATE), i;
+
+	r->mm->exe_file = t->file;
+	t->file->refcount++;
+	for (i = 0; i < 40; i += 3)
+		touch(r, p + i * PAGE_SIZE + 8, true, i);
+	for (i = 0; i < 40; i += 3)
+		touch(r, p + i * PAGE_SIZE, false, (i + 1) * 0x0101010101010101ull);
+}
+
 static void shmem(struct rig *r, struct test_file *t)
 {
 	u64 a = try_map(r, NULL, 1 * MIB, RW, MAP_SHARED | MAP_ANONYMOUS), i;
@@ -208,6 +221,7 @@ static void test_anonymous(void **state) { (void)state; sweep(anonymous, 0); }
 static void test_cow(void **state) { (void)state; sweep(cow, 0); }
 static void test_files(void **state) { (void)state; sweep(files, 0); }
 static void test_tokens(void **state) { (void)state; sweep(tokens, AS_TOKEN); }
+static void test_program_data(void **state) { (void)state; sweep(program_data, AS_TOKEN); }
 static void test_shmem(void **state) { (void)state; sweep(shmem, 0); }
 static void test_gup(void **state) { (void)state; sweep(gup, 0); }
 
@@ -222,7 +236,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_anonymous), cmocka_unit_test(test_cow), cmocka_unit_test(test_files),
-		cmocka_unit_test(test_tokens), cmocka_unit_test(test_shmem), cmocka_unit_test(test_gup),
+		cmocka_unit_test(test_tokens), cmocka_unit_test(test_program_data),
+		cmocka_unit_test(test_shmem), cmocka_unit_test(test_gup),
 		cmocka_unit_test(test_failures_were_met),
 	};
 

@@ -24,7 +24,6 @@
 #define RLIMIT_NOFILE 7
 #define MAX_INTERP_DEPTH 5
 #define SHEBANG_SIZE 256      /* BINPRM_BUF_SIZE */
-#define ARG_AREA (160ull << 20) /* virtual: strings and pointers of one exec */
 #define MAX_ARG_STRLEN (32 * PAGE_SIZE)
 
 /* A prepared exec: valid between (1) and (4). */
@@ -40,23 +39,25 @@ static struct prepared prepared;
 void exec_area_free(struct exec_strings *s)
 {
 	if (s->base)
-		host_call(__NR_munmap, s->base, ARG_AREA);
+		host_call(__NR_munmap, s->base, EXEC_AREA);
 	s->base = NULL;
 }
 
 /* Kernel-private memory for one exec's strings: [pointers | strings], grown from both ends of the lower and upper half. */
-long exec_area_init(struct exec_strings *s)
+long exec_area_init(struct exec_strings *s, void *fixed)
 {
-	long at = host_call(__NR_mmap, 0, ARG_AREA, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long at = host_call(__NR_mmap, fixed, EXEC_AREA, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (fixed ? MAP_FIXED : 0), -1, 0);
 
 	memset(s, 0, sizeof(*s));
 	if (at < 0)
 		return at;
+	/* A few pages at both ends are used: a host that gives everybody huge pages would clear 4 MiB for them. */
+	host_call(__NR_madvise, at, EXEC_AREA, HOST_MADV_NOHUGEPAGE);
 	s->base = (void *)at;
 	s->ptrs = s->base;
-	s->text = (char *)s->base + ARG_AREA / 2;
-	s->text_end = (char *)s->base + ARG_AREA;
+	s->text = (char *)s->base + EXEC_AREA / 2;
+	s->text_end = (char *)s->base + EXEC_AREA;
 	return 0;
 }
 
@@ -64,7 +65,7 @@ static long add_kernel_string(struct exec_strings *s, const char *str)
 {
 	size_t n = strlen(str) + 1;
 
-	if (s->text + n > s->text_end || (char *)&s->ptrs[s->nptrs + 2] > (char *)s->base + ARG_AREA / 2)
+	if (s->text + n > s->text_end || (char *)&s->ptrs[s->nptrs + 2] > (char *)s->base + EXEC_AREA / 2)
 		return -E2BIG;
 	memcpy(s->text, str, n);
 	s->ptrs[s->nptrs++] = s->text;
@@ -84,7 +85,7 @@ static long add_user_strings(struct exec_strings *s, u64 array, u32 skip)
 			return -EFAULT;
 		if (!p)
 			break;
-		if ((char *)&s->ptrs[s->nptrs + 2] > (char *)s->base + ARG_AREA / 2)
+		if ((char *)&s->ptrs[s->nptrs + 2] > (char *)s->base + EXEC_AREA / 2)
 			return -E2BIG;
 		n = strncpy_from_user(s->text, p, MIN((size_t)(s->text_end - s->text), MAX_ARG_STRLEN));
 		if (n < 0)
@@ -197,7 +198,7 @@ static long prepend_interp(struct exec_strings *s, const char *interp, const cha
 	const char *head[3];
 	long ret = 0;
 
-	if ((char *)&s->ptrs[s->nptrs + add + 1] > (char *)s->base + ARG_AREA / 2)
+	if ((char *)&s->ptrs[s->nptrs + add + 1] > (char *)s->base + EXEC_AREA / 2)
 		return -E2BIG;
 	for (i = 0; i < add && !ret; i++) {
 		ret = add_kernel_string(s, i == 0 ? interp : i == add - 1 ? script : arg);
@@ -514,7 +515,7 @@ long sys_execveat(struct trap *t, int dirfd, u64 path, u64 argv, u64 envp, int f
 	if (!*name && !(flags & AT_EMPTY_PATH))
 		return -ENOENT;
 	procfs_follow_exe(dirfd, name, sizeof(name));
-	ret = exec_area_init(&s);
+	ret = exec_area_init(&s, NULL);
 	if (!ret)
 		ret = add_user_strings(&s, argv, 0);
 	s.argc = s.nptrs;

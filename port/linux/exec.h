@@ -11,7 +11,9 @@ struct exec_strings {
 	u32 nptrs, argc;
 	char *text, *text_end;
 };
-long exec_area_init(struct exec_strings *s);
+#define EXEC_AREA (160ull << 20) /* virtual: strings and pointers of one exec */
+/* At `fixed`, or anywhere.  0 or errno. */
+long exec_area_init(struct exec_strings *s, void *fixed);
 void exec_area_free(struct exec_strings *s);
 /* Builds the new address space from name (PATH_SIZE bytes, overwritten).  0 or errno; then exec_commit() cannot fail. */
 long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags);

@@ -100,13 +100,8 @@ static void copy_arguments(const struct guest_boot *b)
 	struct exec_strings *s = &boot_strings;
 
 	boot = *b;
-	s->base = (void *)(TRAP_BASE + (1ull << 38));
-	if (host_call(__NR_mmap, s->base, 160ull << 20, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) < 0)
+	if (exec_area_init(s, (void *)(TRAP_BASE + (1ull << 38))))
 		fail(-ENOMEM);
-	s->ptrs = s->base;
-	s->text = (char *)s->base + (80ull << 20);
-	s->text_end = (char *)s->base + (160ull << 20);
 	if (add_list(s, b->argv, b->argc))
 		fail(-E2BIG);
 	s->argc = s->nptrs;
@@ -183,7 +178,7 @@ static void second_half(void *arg)
 		machine_died();
 	keep_ram_fd();
 	ret = exec_prepare(&boot_strings, AT_FDCWD, boot_path, 0);
-	host_call(__NR_munmap, boot_strings.base, 160ull << 20);
+	exec_area_free(&boot_strings);
 	if (ret) {
 		task_exit(kproc.task);
 		fail(ret);
