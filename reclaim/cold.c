@@ -18,6 +18,8 @@ struct cold_walk {
 	struct mmu_gather tlb;
 	bool pageout;
 	u64 paged_out; /* pages unmapped */
+	struct folio *dropping; /* of which so many pages were dropped and are parked: each still holds its reference */
+	u32 dropped;
 };
 
 /* To the inactive list; to its end if it should be the next to go. */
@@ -31,14 +33,23 @@ static void deactivate(struct quire *q, struct folio *folio, bool last)
 }
 
 /* Nobody would miss it: thrown away with MADV_FREE and not written since, or mapped with MAP_DROPPABLE. */
-static bool is_droppable(struct mm_struct *mm, const struct folio *folio, u64 addr, pte_t p)
+static bool is_droppable(const struct cold_walk *w, const struct folio *folio, u64 addr, pte_t p)
 {
+	u32 parked = folio == w->dropping ? w->dropped : 0;
 	struct vm_area_struct *vma;
 
-	if (folio->f.type != FRAME_ANON || (folio->f.flags & FF_SWAPCACHE) || folio->f.refcount != folio->f.mapcount)
+	if (folio->f.type != FRAME_ANON || (folio->f.flags & FF_SWAPCACHE) || folio->f.refcount != folio->f.mapcount + parked)
 		return false;
-	vma = vma_lookup(mm, addr);
+	vma = vma_lookup(w->mm, addr);
 	return (vma && (vma->vm_flags & VM_DROPPABLE)) || (!(folio->f.flags & FF_DIRTY) && !pte_dirty(p));
+}
+
+/* Under q->lock: an entry of the folio goes, its reference is parked. */
+static void note_dropped(struct cold_walk *w, struct folio *folio)
+{
+	count_vm_event(w->mm->q, PGLAZYFREED);
+	w->dropped = w->dropping == folio ? w->dropped + 1 : 1;
+	w->dropping = folio;
 }
 
 /* Under q->lock and mm->lock. */
@@ -54,9 +65,9 @@ static void cold_entry(struct cold_walk *w, u64 addr, pte_t *slot)
 	folio = pte_folio(mm, p);
 	if (folio->f.mapcount > folio_nr_pages(folio))
 		return;
-	if (w->pageout && (folio->f.type == FRAME_FILE || is_droppable(mm, folio, addr, p))) {
+	if (w->pageout && (folio->f.type == FRAME_FILE || is_droppable(w, folio, addr, p))) {
 		if (folio->f.type == FRAME_ANON)
-			count_vm_event(q, PGLAZYFREED);
+			note_dropped(w, folio);
 		else if (pte_dirty(p))
 			folio_mark_dirty(folio);
 		set_pte(mm, slot, __pte(0));
@@ -97,6 +108,7 @@ static u64 cold_some(struct cold_walk *w, u64 addr, u64 end)
 	tlb_flush(&w->tlb);
 	spin_unlock(&w->mm->lock);
 	tlb_finish_mmu(&w->tlb);
+	w->dropping = NULL;
 	return addr;
 }
 

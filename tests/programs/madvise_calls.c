@@ -1,6 +1,10 @@
 /* madvise(2): what each advice does to contents, to children, and its errors. */
 #include "guest.h"
 
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 8
+#endif
+
 static char *p;
 static int fd;
 
@@ -32,6 +36,23 @@ static void contents(void)
 	SHOW(madvise(p, 16 * PAGE, MADV_POPULATE_READ));
 	SHOW(madvise(p, 16 * PAGE, MADV_POPULATE_WRITE));
 	SHOW(madvise(p, 16 * PAGE, MADV_NOHUGEPAGE));
+}
+
+/* Memory that may vanish is dropped on demand, also where it came in large pieces.  The host may need more than one try. */
+static void droppable(void)
+{
+	size_t bytes = 700 * PAGE;
+	char *d = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
+	bool gone = false;
+
+	VERIFY(d != MAP_FAILED);
+	memset(d, 4, bytes);
+	for (int i = 0; i < 8 && !gone; i++) {
+		VERIFY(madvise(d, bytes, MADV_PAGEOUT) == 0);
+		gone = all_zero(d, bytes);
+		usleep(gone ? 0 : 100000);
+	}
+	printf("dropped: %d\n", gone);
 }
 
 static void child_sees(void)
@@ -75,5 +96,6 @@ int main(void)
 	SHOW(madvise(p + 2 * PAGE, PAGE, MADV_DOFORK));
 	in_child("child", child_sees);
 	errors();
+	droppable();
 	return 0;
 }
