@@ -234,6 +234,28 @@ static long sys_wait4(struct trap *t, const u64 a[6])
 	return probe == -ECHILD ? probe : ret;
 }
 
+/* membarrier(2): three commands want to be registered for, each by the bit above its own; that of GLOBAL_EXPEDITED wants nothing. */
+#define MEMBARRIER_WANTING (8u | 32u | 128u) /* PRIVATE_EXPEDITED, _SYNC_CORE, _RSEQ */
+#define MEMBARRIER_REGISTERING (MEMBARRIER_WANTING << 1 | MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED)
+#define MEMBARRIER_CMD_GET_REGISTRATIONS_ 512u
+
+/* The host's process is registered by this kernel too, and stays so over exec: what the program asked for is counted apart. */
+static long sys_membarrier(struct trap *t, const u64 a[6])
+{
+	u32 cmd = (u32)a[0], mine = __atomic_load_n(&kproc.membarrier, __ATOMIC_RELAXED);
+	long ret = native_syscall(t, __NR_membarrier, a);
+
+	if (ret < 0)
+		return ret;
+	if (cmd == MEMBARRIER_CMD_GET_REGISTRATIONS_)
+		return (long)mine;
+	if ((cmd & MEMBARRIER_WANTING) << 1 & ~mine)
+		return -EPERM;
+	if (cmd & MEMBARRIER_REGISTERING)
+		__atomic_or_fetch(&kproc.membarrier, cmd, __ATOMIC_RELAXED);
+	return ret;
+}
+
 /* Calls that may cut a file that somebody maps. */
 static long sys_truncating(struct trap *t, long nr, const u64 a[6])
 {
@@ -271,6 +293,8 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 		return sys_signals(t, nr, a);
 	case __NR_mbind: case __NR_set_mempolicy: case __NR_get_mempolicy: case __NR_move_pages: case __NR_migrate_pages:
 		return sys_numa(t, nr, a);
+	case __NR_membarrier:
+		return sys_membarrier(t, a);
 	case __NR_wait4:
 		return sys_wait4(t, a);
 	case __NR_ftruncate: case __NR_truncate:

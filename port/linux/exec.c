@@ -389,6 +389,7 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	k->guest_robust_head = 0;
 	k->ctx->port_data[CTXP_ROBUST] = 0;
 	kproc.nliving = 1;
+	kproc.membarrier = 0;
 	kproc.exec_stop = kproc.exec_busy = 0;
 	start_program(uc, prepared.entry, prepared.sp);
 }

@@ -150,6 +150,7 @@ struct kproc {
 	u32 exec_taken;           /* futex: the first thread has what the executing one prepared */
 	struct ctx *exec_ctx;     /* of the thread that called exec, if it is not the first */
 	u64 exec_mask;            /* its signal mask */
+	u32 membarrier;           /* what the program itself registered for: MEMBARRIER_CMD_REGISTER_*; atomically */
 	u64 seq_next, seq_window; /* refills: where sequential touch would go on; under install */
 	u64 stat_refills, stat_drops;
 	u32 populating;           /* hugeram.c's scratch mapping is in use */
