@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from harness import LONG, PROGRAMS, QUIRE, SEED, expect, run_tests
+from harness import LONG, PROGRAMS, QUIRE, SEED, expect, kill_children, run_tests
 
 PATTERN = f"{PROGRAMS}/swap_pattern"
 SECONDS = 1200 if LONG else 3
@@ -26,10 +26,10 @@ LEFT = ("bash", "-c", "for i in 0.3 2; do sleep $i; echo figures; grep -h VmSwap
 class Machine:
     """`quire run` of the pattern on two swap files, with a log and statistics."""
 
-    def __init__(self, directory, kind, *options, seconds=SECONDS, mib=96, memory="24M", children=4):
+    def __init__(self, directory, kind, *options, seconds=SECONDS, mib=96, memory="24M", children=4, deaths=()):
         self.log_name = f"{directory}/log"
         command = [QUIRE, "run", "--memory", memory, "--json", "--log", self.log_name, *options, "--", PATTERN, *kind, "survive", str(mib),
-                   str(seconds), str(children), "--", *LEFT]
+                   str(seconds), str(children), *deaths, "--", *LEFT]
         self.limit = seconds * 6 + 100
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -125,6 +125,19 @@ def damage():
         print(f"    written over {written} times: {given_up} pages were given up")
 
 
+def killed_while_io_fails():
+    """kill -9 at random moments, while I/O fails, is cut short and slow: no wrong byte, and no slot is lost."""
+    random.seed(SEED)
+    for kind in ((), ("shared",)):
+        with tempfile.TemporaryDirectory(prefix="swap-errors-") as directory:
+            deaths = 2000 if LONG else 40
+            machine = Machine(directory, kind, *files(directory), "--fail", f"swap-io=1/20:{SEED}", mib=40, children=3, deaths=(str(deaths),))
+            kills = kill_children(machine.process, 0.04, 100 + deaths)
+            _, given_up, stats, _ = machine.end()
+            expect(kills >= deaths and not given_up and stats["failures_on_demand"] > 100, f"{kills} kills, {given_up} given up; {stats}")
+            print(f"    {kind}: {kills} kills, {stats['failures_on_demand']} failures")
+
+
 def one_by_number():
     """One read alone fails, and the program that it hits does nothing about it: SIGBUS, and the others go on."""
     with tempfile.TemporaryDirectory(prefix="swap-errors-") as directory:
@@ -146,7 +159,7 @@ def one_by_number():
         expect(False, f"no read that failed was somebody's: {said}")
 
 
-TESTS = [io_errors, only_writes, no_room, real_limit, damage, one_by_number]
+TESTS = [io_errors, only_writes, no_room, real_limit, damage, killed_while_io_fails, one_by_number]
 
 
 if __name__ == "__main__":
