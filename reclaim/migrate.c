@@ -124,7 +124,7 @@ static void first_mapping(struct quire *q, struct folio *from, struct folio *to)
 	to->f.type = FRAME_ANON;
 	to->f.mapping = from->f.mapping;
 	to->f.index = from->f.index;
-	to->f.flags |= from->f.flags & (FF_DIRTY | FF_REFERENCED | FF_SWAPBACKED | FF_UPTODATE | FF_UNEVICTABLE | FF_MLOCKED |
+	to->f.flags |= from->f.flags & (FF_DIRTY | FF_REFERENCED | FF_SWAPBACKED | FF_UPTODATE | FF_UNEVICTABLE | FF_ASKED |
 					FF_ACTIVE | FF_LIST1 | FF_SEEN | FF_WORKINGSET);
 	folio_add_lru(q, to);
 }

@@ -345,6 +345,60 @@ static void test_kswapd_balances(void **state)
 	end_world(w.q);
 }
 
+static u32 nr_young(struct proc *p)
+{
+	struct mm_struct *mm = sim_process_mm(p->p);
+	u32 n = 0;
+
+	for (u32 i = 0; i < p->npages; i++) {
+		pte_t e = pgtable_read(mm->q, mm->pgd, p->base + (u64)i * PAGE_SIZE);
+
+		n += pte_present(e) && pte_young(e);
+	}
+	return n;
+}
+
+/* One gentle turn of the lists; pages freed. */
+static u64 one_turn(struct quire *q, u64 pages)
+{
+	struct scan_control sc = { .q = q, .gfp = GFP_KERNEL, .priority = DEF_PRIORITY, .to_reclaim = pages, .budget = pages, .anon = true };
+
+	shrink_anon(&sc);
+	return sc.reclaimed;
+}
+
+/* Where faults are dear a page that was asked, and used, is not asked the next time; but it goes when it is used no more. */
+static void test_dear_faults(void **state)
+{
+	for (u32 dear = 0; dear < 2; dear++) {
+		struct world w = { .q = machine_with_swap(&(struct sim_config){ .memory = 16 * MIB }, 16 * MIB), .rnd = 1 };
+		struct proc p = proc_new(w.q, 64);
+		u64 freed = 0;
+
+		if (dear)
+			w.q->caps |= PORT_CAP_DEAR_FAULTS;
+		for (u32 i = 0; i < 64; i++)
+			write_page(&w, &p, i);
+		assert_int_equal(nr_young(&p), 64);
+		assert_int_equal(one_turn(w.q, 64), 0);
+		assert_int_equal(nr_young(&p), 0);
+		for (u32 i = 0; i < 64; i++)
+			check_page(&w, &p, i);
+		assert_int_equal(one_turn(w.q, 64), 0);
+		assert_int_equal(nr_young(&p), dear ? 64 : 0);
+		if (dear)
+			assert_int_equal(one_turn(w.q, 64), 0);
+		assert_int_equal(nr_young(&p), 0);
+		for (u32 i = 0; i < 8; i++)
+			freed += one_turn(w.q, 64);
+		assert_true(freed > 48); /* not all: some do not get smaller, and the lists keep their balance */
+		for (u32 i = 0; i < 64; i++)
+			check_page(&w, &p, i);
+		proc_exit(&p);
+		end_world(w.q);
+	}
+}
+
 /* Every allocation and every I/O of a small life with swap is made to fail in turn. */
 static void test_failure_sweep(void **state)
 {
@@ -394,7 +448,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_page_is_noticed), cmocka_unit_test(test_swapoff_brings_everything_back),
 		cmocka_unit_test(test_higher_priority_first), cmocka_unit_test(test_locked_pages_stay),
 		cmocka_unit_test(test_lazily_freed_pages_are_dropped),
-		cmocka_unit_test(test_four_times_memory), cmocka_unit_test(test_blocks_come_back_whole), cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
+		cmocka_unit_test(test_four_times_memory), cmocka_unit_test(test_blocks_come_back_whole), cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_dear_faults), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
 		cmocka_unit_test(test_model_with_failures), cmocka_unit_test(test_model_with_room), cmocka_unit_test(test_failure_sweep),
 	};
 

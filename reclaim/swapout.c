@@ -85,6 +85,25 @@ static void entry_is_gone(struct quire *q, struct folio *folio, struct mm_struct
 	port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
 }
 
+/* The entry is young: shall the page say again whether it is used, by a fault?  Where that is dear, one that has just answered is believed once
+ * more: the next question comes a turn of the lists later, and what is not used any more stays a turn longer. */
+static bool ask_again(const struct quire *q, struct folio *folio)
+{
+	if (!(q->caps & PORT_CAP_DEAR_FAULTS))
+		return true;
+	folio->f.flags ^= FF_ASKED;
+	return folio->f.flags & FF_ASKED;
+}
+
+static void make_old(struct swapout *b, struct mm_struct *mm, u64 addr, pte_t *slot)
+{
+	set_pte(mm, slot, pte_mkold(pte_read(slot)));
+	port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
+	b->aged++;
+	if (b->nmms < SWAPOUT_MMS)
+		batch_has_mm(b, mm);
+}
+
 /* May this entry go now?  If not, b->why says why. */
 static bool entry_may_go(struct swapout *b, struct folio *folio, struct vm_area_struct *vma, u64 addr, pte_t *slot)
 {
@@ -98,11 +117,8 @@ static bool entry_may_go(struct swapout *b, struct folio *folio, struct vm_area_
 	if (pte_dirty(p))
 		folio->f.flags |= FF_DIRTY;
 	if (pte_young(p) && b->sc->priority >= DEF_PRIORITY / 2 && !is_lazily_free(folio)) {
-		set_pte(mm, slot, pte_mkold(p));
-		port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
-		b->aged++;
-		if (b->nmms < SWAPOUT_MMS)
-			batch_has_mm(b, mm);
+		if (ask_again(b->q, folio))
+			make_old(b, mm, addr, slot);
 		return stop(b, UNMAP_REFERENCED);
 	}
 	return batch_has_mm(b, mm) || stop(b, UNMAP_BUSY);

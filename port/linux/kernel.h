@@ -55,7 +55,7 @@ enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, C
 static inline u64 birth_word(u64 serial, u32 state, s32 pid) { return serial << 24 | (u64)pid << 2 | state; }
 
 /* Per address space, shared; in machine memory at HOST_MM_OFFSET.  gen, log, first_ctx, nproc: mm->lock (logged). */
-#define FLUSH_LOG 512u
+#define FLUSH_LOG 2048u /* what reclaim can get done while a process sleeps: who missed more loses all its mappings */
 #define FLUSH_PROTECT 1u /* in end: only write permission was lost */
 struct flush_range { u64 start, end; };
 #define FORK_HOT 16u

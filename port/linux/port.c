@@ -12,7 +12,7 @@
 
 u64 port_caps(const struct quire *q)
 {
-	return PORT_CAP_DIRECT_MAP | PORT_CAP_HOST_FILES | PORT_CAP_VIRGIN_ZERO | PORT_CAP_BBM;
+	return PORT_CAP_DIRECT_MAP | PORT_CAP_HOST_FILES | PORT_CAP_VIRGIN_ZERO | PORT_CAP_BBM | PORT_CAP_DEAR_FAULTS;
 }
 
 struct ctx *port_ctx(void)

@@ -557,16 +557,21 @@ static bool is_small(const struct flush_range *r, int n)
 	return n > 0 && n <= SMALL_FLUSHES;
 }
 
+/* Shell's sort with Ciura's gaps: mostly there are a few ranges, at times the whole log. */
 static void sort_ranges(struct flush_range *r, int n)
 {
+	static const int gaps[] = { 701, 301, 132, 57, 23, 10, 4, 1 };
+	u32 g;
 	int i, j;
 
-	for (i = 1; i < n; i++) {
-		struct flush_range x = r[i];
+	for (g = 0; g < ARRAY_SIZE(gaps); g++) {
+		for (i = gaps[g]; i < n; i++) {
+			struct flush_range x = r[i];
 
-		for (j = i; j > 0 && r[j - 1].start > x.start; j--)
-			r[j] = r[j - 1];
-		r[j] = x;
+			for (j = i; j >= gaps[g] && r[j - gaps[g]].start > x.start; j -= gaps[g])
+				r[j] = r[j - gaps[g]];
+			r[j] = x;
+		}
 	}
 }
 
@@ -589,7 +594,7 @@ static int merge_ranges(struct flush_range *r, int n)
 
 void host_tlb_flush(void)
 {
-	struct flush_range ranges[FLUSH_LOG];
+	static struct flush_range ranges[FLUSH_LOG]; /* as `kept`: one per process, under install */
 	bool small;
 	u64 gen;
 	int n, i;
