@@ -139,6 +139,32 @@ static void advance_offset(struct native_frame *f, u64 done)
 	f->h[3] = f->a[3] + done;
 }
 
+/* Files under /proc that the machine serves take one buffer after another, as Linux's files without iterators do.  False: the host's. */
+static bool vector_procfs(struct native_frame *f, bool write_to_guest, long *ret)
+{
+	bool v2 = f->nr == __NR_preadv2 || f->nr == __NR_pwritev2;
+	bool own = f->nr == __NR_readv || f->nr == __NR_writev || (v2 && f->a[3] == ~0ull);
+	u64 n = (u32)f->a[2], done = 0;
+
+	*ret = 0;
+	if (n > UIO_MAXIOV || (!own && (s64)f->a[3] < 0))
+		return false;
+	for (u64 i = 0, len = 0; i < n && (u64)*ret == len; i++) {
+		struct native_iovec u;
+		s64 at = own ? -1 : (s64)(f->a[3] + done);
+
+		if (copy_from_user(&u, f->a[1] + i * sizeof(u), sizeof(u)))
+			return false;
+		len = MIN(u.len, NATIVE_MAX_RW);
+		if (write_to_guest ? !procfs_read((s32)f->a[0], u.base, len, at, ret) :
+				     !procfs_write((s32)f->a[0], u.base, len, at, ret))
+			return false;
+		done += *ret > 0 ? (u64)*ret : 0;
+	}
+	*ret = done ? (long)done : *ret;
+	return n;
+}
+
 static long vector_io(struct native_frame *f, bool write_to_guest)
 {
 	unsigned flags = write_to_guest ? IOV_WRITE : 0;
@@ -148,6 +174,8 @@ static long vector_io(struct native_frame *f, bool write_to_guest)
 
 	if (native_check_fd(f->a[0]))
 		return -EBADF;
+	if (vector_procfs(f, write_to_guest, &r))
+		return r;
 	procfs_refresh((s32)f->a[0]);
 	for (;;) {
 		r = native_iov_get(f, f->a[1], (u32)f->a[2], done, flags, &v);

@@ -3,6 +3,26 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 
+/* The same file takes several buffers at once, at a place given with the call or at its own. */
+static void by_vectors(int fd, char *at)
+{
+	char in[8] = "abcdefg", out[9] = { 0 };
+	struct iovec give[3] = { { in, 3 }, { nowhere(), 0 }, { in + 3, 5 } }, take[2] = { { out, 2 }, { out + 2, 6 } };
+
+	SHOWN(pwritev(fd, give, 3, (off_t)(uintptr_t)at));
+	SHOWN(preadv(fd, take, 2, (off_t)(uintptr_t)at));
+	printf("%s\n", out);
+	VERIFY(lseek(fd, (off_t)(uintptr_t)(at + 1), SEEK_SET) == (off_t)(uintptr_t)(at + 1));
+	SHOWN(writev(fd, take, 1));
+	SHOWN(readv(fd, take, 2));
+	printf("%s\n", out);
+	take[1].iov_base = nowhere();
+	SHOWN(preadv(fd, take, 2, (off_t)(uintptr_t)at));
+	SHOWN(preadv(fd, take, 2, -1));
+	SHOWN(preadv(fd, take, 0, (off_t)(uintptr_t)at));
+	SHOWN(preadv(fd, take, 2, (off_t)(uintptr_t)(at + 11 * PAGE)));
+}
+
 int main(void)
 {
 	char *area = fresh(20 * PAGE), *mine = fresh(20 * PAGE), path[64];
@@ -44,6 +64,7 @@ int main(void)
 	printf("by /proc: %d\n", mine[0]);
 	SHOWN(pwrite(fd, "v", 1, (off_t)(uintptr_t)(area + 6 * PAGE)));
 	SHOWN(pread(fd, mine, 10, (off_t)(uintptr_t)(area + 18 * PAGE)));
+	by_vectors(fd, area + 7 * PAGE);
 	VERIFY(write(to[1], &c, 1) == 1);
 	VERIFY(waitpid(pid, (int *)mine, 0) == pid);
 	printf("the child saw both writes: %d\n", WEXITSTATUS(*(int *)mine));
