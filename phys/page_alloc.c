@@ -37,25 +37,6 @@ static inline unsigned gfp_zone(const struct quire *q, gfp_t gfp)
 	return likely(!(gfp & (__GFP_DMA | __GFP_DMA32 | __GFP_HIGHMEM))) ? ZONE_NORMAL : gfp_special_zone(q, gfp);
 }
 
-static inline enum migratetype gfp_migratetype(const struct quire *q, gfp_t gfp)
-{
-	_Static_assert(__GFP_MOVABLE == 8 && __GFP_RECLAIMABLE == 16, "gfp_type[] is indexed by these bits");
-	return (enum migratetype)q->phys.gfp_type[gfp >> 3 & 3];
-}
-
-/* Makes a block that left its list the caller's.  Returns what is known about its bytes. */
-static inline u16 prep_new_page(struct frame *f, unsigned order)
-{
-	u16 flags = f->flags & FF_FREE_MASK;
-
-	frame_set_head(f, FRAME_KERNEL, (u8)order, 0, 1);
-	if (f->head_off)
-		frame_set_counts(f, 0, 0);
-	if (f->next)
-		frame_set_links(f, 0, 0);
-	return flags;
-}
-
 /* Under no lock of ours, the block is already the caller's. */
 static void clear_block(struct quire *q, struct frame *f, unsigned order)
 {
@@ -357,8 +338,7 @@ static __attribute__((noinline)) struct frame *alloc_missed(struct quire *q, gfp
 	return f ? finish_alloc(q, gfp, f, order, flags, caller) : NULL;
 }
 
-static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(struct quire *q, gfp_t gfp,
-									      unsigned order, void *caller)
+struct frame *alloc_pages_asked(struct quire *q, gfp_t gfp, unsigned order, void *caller)
 {
 	/* All that can be found out before the slot is locked: the atomic holds up every load after it. */
 	struct ctx *ctx = port_ctx();
@@ -369,8 +349,6 @@ static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(st
 	struct frame *f;
 	u16 flags;
 
-	if (unlikely(port_should_fail(q, FAIL_PAGE)) && !(gfp & __GFP_NOFAIL))
-		return NULL;
 	if (oi >= 0)
 		c = slot_get(q, ctx);
 	if (unlikely(!c))
@@ -382,17 +360,9 @@ static inline __attribute__((always_inline)) struct frame *alloc_pages_inline(st
 	return finish_alloc(q, gfp, f, order, flags, caller);
 }
 
-__attribute__((noinline)) struct frame *alloc_pages_caller(struct quire *q, gfp_t gfp, unsigned order, void *caller)
+struct frame *alloc_pages_caller(struct quire *q, gfp_t gfp, unsigned order, void *caller)
 {
-	return alloc_pages_inline(q, gfp, order, caller);
-}
-
-/* Single frames are most of all requests: the compiler makes a path of its own for them. */
-struct frame *alloc_pages(struct quire *q, gfp_t gfp, unsigned order)
-{
-	if (likely(!order))
-		return alloc_pages_inline(q, gfp, 0, __builtin_return_address(0));
-	return alloc_pages_caller(q, gfp, order, __builtin_return_address(0));
+	return unlikely(fail_page(q, gfp)) ? NULL : alloc_pages_asked(q, gfp, order, caller);
 }
 
 /* One locked slot serves as many as its list and one refill give. */
@@ -424,7 +394,7 @@ unsigned alloc_pages_bulk(struct quire *q, gfp_t gfp, unsigned n, struct frame *
 	struct alloc_context ac = {gfp, 0, gfp_migratetype(q, gfp), gfp_zone(q, gfp), __builtin_return_address(0)};
 	unsigned got = 0;
 
-	if (n && port_should_fail(q, FAIL_PAGE) && !(gfp & __GFP_NOFAIL))
+	if (n && fail_page(q, gfp))
 		return 0;
 	while (got < n) {
 		unsigned k = bulk_from_slot(q, &ac, n - got, out + got);
@@ -442,29 +412,6 @@ unsigned alloc_pages_bulk(struct quire *q, gfp_t gfp, unsigned n, struct frame *
 
 /* ---- freeing ---- */
 
-/* In this order: a wild pointer must not be followed. */
-static inline bool free_is_sane(const struct quire *q, const struct frame *f, u64 pfn, unsigned order)
-{
-	const u64 mask = 0xff00 | (u64)(FF_LRU | FF_WRITEBACK) << 16;
-
-	/* order and flags in one comparison */
-	return likely(pfn < q->phys.nr_frames) && likely(q->cfg.mem_map + pfn == f) && likely(type_in_use(f->type)) &&
-	       likely((*(const u64 *)(const void *)f & mask) == (u64)order << 8) && likely(!f->mapcount);
-}
-
-static __attribute__((noinline)) void wipe_record_slow(struct frame *f)
-{
-	frame_set_counts(f, 0, 0);
-	f->mapping = f->index = f->private = 0;
-}
-
-/* What free records promise: nothing of the owner is left.  Mostly there is nothing to do. */
-static inline void wipe_record(struct frame *f)
-{
-	if (f->head_off | f->mapping | f->index | f->private)
-		wipe_record_slow(f);
-}
-
 static void free_to_buddy(struct quire *q, struct frame *f, unsigned order, u16 flags)
 {
 	pfn_t pfn = frame_to_pfn(q, f);
@@ -474,12 +421,6 @@ static void free_to_buddy(struct quire *q, struct frame *f, unsigned order, u16 
 	frame_set_links(f, 0, 0);
 	free_one_page(q, pfn_zone(q, pfn), pfn, order, flags, pageblock_migratetype(q, pfn));
 	spin_unlock(&q->lock);
-}
-
-/* The per-CPU list where a block belongs: found before the slot is locked. */
-static inline unsigned free_list_index(struct quire *q, pfn_t pfn, unsigned order)
-{
-	return (unsigned)pcp_order_index(order) * MIGRATE_PCPTYPES + pageblock_migratetype(q, pfn);
 }
 
 /* Slot held. */
@@ -494,8 +435,7 @@ static inline void free_to_slot(struct quire *q, struct phys_cpu *c, struct fram
 		pcp_trim(q, c, zi);
 }
 
-static inline __attribute__((always_inline)) void free_pages_inline(struct quire *q, struct frame *f, unsigned order,
-								    void *caller)
+void free_pages_caller(struct quire *q, struct frame *f, unsigned order, void *caller)
 {
 	struct ctx *ctx = port_ctx();
 	u64 pfn = (u64)(f - q->cfg.mem_map);
@@ -518,19 +458,6 @@ static inline __attribute__((always_inline)) void free_pages_inline(struct quire
 	} else {
 		free_to_buddy(q, f, order, flags);
 	}
-}
-
-__attribute__((noinline)) void free_pages_caller(struct quire *q, struct frame *f, unsigned order, void *caller)
-{
-	free_pages_inline(q, f, order, caller);
-}
-
-void __free_pages(struct quire *q, struct frame *f, unsigned order)
-{
-	if (likely(!order))
-		free_pages_inline(q, f, 0, __builtin_return_address(0));
-	else
-		free_pages_caller(q, f, order, __builtin_return_address(0));
 }
 
 /* Slot held: as many as belong on its lists, up to a number that keeps the transaction short. */

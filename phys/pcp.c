@@ -5,6 +5,8 @@
  * is only ever tried: who loses takes the neighbour's slot or goes to the buddy lists under q->lock.  Hence a slot that
  * a transaction keeps until its commit, or whose owner is stopped, delays nobody.
  *
+ * Single frames outside a transaction come and go without the log, by quick.c.
+ *
  * Orders 0-4 and 9 have lists, one for each migrate type.  Blocks move between lists and buddy in batches under
  * q->lock.  The frames on them are not counted free in their zone: watermarks hold without them.
  *
@@ -19,6 +21,32 @@
 /* Frames given back in one transaction: at most about 60 stores each. */
 #define DRAIN_STEP 64
 
+/* Records and links on the lists are whole at every instruction of quick.c; only of this frame and of the count is it not known how far
+ * they got. */
+void slot_repair(struct quire *q, struct phys_cpu *c)
+{
+	pfn_t pfn = c->in_flight - 1, at;
+	struct frame *map = q->cfg.mem_map, *f = map + pfn;
+	struct per_cpu_pages *pcp = &c->pcp[pfn_zone_idx(q, pfn)];
+	u16 flags = f->flags & FF_ZEROED;
+	bool listed = false;
+	unsigned pi;
+
+	pcp->count = 0;
+	for (pi = 0; pi < NR_PCP_LISTS; pi++) {
+		for (at = pcp->lists[pi].first; at; at = map[at - 1].next) {
+			pcp->count += 1 << pcp_list_order(pi);
+			listed |= at == pfn + 1;
+		}
+	}
+	wipe_record(f);
+	if (listed)
+		frame_set_head(f, FRAME_PCP, 0, flags, 0);
+	else
+		pcp_push(pcp, free_list_index(q, pfn, 0), f, pfn, 0, flags);
+	c->in_flight = 0;
+}
+
 struct phys_cpu *slot_get_other(struct quire *q, struct ctx *ctx, unsigned cpu)
 {
 	u32 n = q->cfg.nr_cpus, i;
@@ -28,7 +56,7 @@ struct phys_cpu *slot_get_other(struct quire *q, struct ctx *ctx, unsigned cpu)
 
 		cpu = cpu + 1 == n ? 0 : cpu + 1;
 		c = &q->phys.cpus[cpu];
-		if (ctx_spin_trylock(ctx, &c->lock))
+		if (slot_trylock(q, ctx, c))
 			return c;
 	}
 	return NULL;
@@ -115,12 +143,13 @@ void pcp_trim(struct quire *q, struct phys_cpu *c, unsigned zone)
 		drain_some(q, c, zone, MIN(excess + (s32)pcp->batch, pcp->count));
 }
 
-static struct phys_cpu *slot_try_hard(struct phys_cpu *c, bool may_poll)
+static struct phys_cpu *slot_try_hard(struct quire *q, struct phys_cpu *c, bool may_poll)
 {
+	struct ctx *me = port_ctx();
 	unsigned i;
 
 	for (i = 0; i < DRAIN_POLLS; i++) {
-		if (spin_trylock(&c->lock))
+		if (slot_trylock(q, me, c))
 			return c;
 		if (!may_poll)
 			return NULL;
@@ -132,7 +161,7 @@ static struct phys_cpu *slot_try_hard(struct phys_cpu *c, bool may_poll)
 /* One piece of one zone.  Returns true when there is more and it may go on. */
 static bool drain_slot_piece(struct quire *q, struct phys_cpu *slot, unsigned zone, bool outer)
 {
-	struct phys_cpu *c = slot_try_hard(slot, !outer);
+	struct phys_cpu *c = slot_try_hard(q, slot, !outer);
 	bool more;
 
 	if (!c)

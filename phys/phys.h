@@ -188,6 +188,17 @@ static inline unsigned pcp_list_order(unsigned pi)
 {
 	return pi / MIGRATE_PCPTYPES == NR_PCP_ORDERS - 1 ? PMD_ORDER : pi / MIGRATE_PCPTYPES;
 }
+/* Slot held: its last user died in the middle of quick.c.  His frame, of which nobody else knows, goes back on its list. */
+void slot_repair(struct quire *q, struct phys_cpu *c);
+/* Every slot is locked by this, but for quick.c.  ctx: the caller's own. */
+static inline bool slot_trylock(struct quire *q, struct ctx *ctx, struct phys_cpu *c)
+{
+	if (unlikely(!ctx_spin_trylock(ctx, &c->lock)))
+		return false;
+	if (unlikely(c->in_flight))
+		slot_repair(q, c);
+	return true;
+}
 /* The neighbours of a busy slot, one after the other. */
 struct phys_cpu *slot_get_other(struct quire *q, struct ctx *ctx, unsigned cpu);
 /* The caller's slot or a neighbour's, locked; NULL if all tried were busy.  ctx: the caller's own. */
@@ -196,7 +207,7 @@ static inline struct phys_cpu *slot_get(struct quire *q, struct ctx *ctx)
 	unsigned cpu = port_cpu();
 	struct phys_cpu *c = &q->phys.cpus[cpu];
 
-	return likely(ctx_spin_trylock(ctx, &c->lock)) ? c : slot_get_other(q, ctx, cpu);
+	return likely(slot_trylock(q, ctx, c)) ? c : slot_get_other(q, ctx, cpu);
 }
 static inline void slot_put(struct ctx *ctx, struct phys_cpu *c)
 {
@@ -256,8 +267,54 @@ static inline void pcp_push_after(struct per_cpu_pages *pcp, unsigned pi, struct
 }
 
 /* ---- page_alloc.c ---- */
+/* Is this allocation to fail, because a test wants it so?  To be asked once for each. */
+static inline bool fail_page(struct quire *q, gfp_t gfp)
+{
+	return should_fail(q, FAIL_PAGE) && !(gfp & __GFP_NOFAIL);
+}
 struct frame *alloc_pages_caller(struct quire *q, gfp_t gfp, unsigned order, void *caller);
+/* The same when fail_page() was asked already. */
+struct frame *alloc_pages_asked(struct quire *q, gfp_t gfp, unsigned order, void *caller);
 void free_pages_caller(struct quire *q, struct frame *f, unsigned order, void *caller);
+static inline enum migratetype gfp_migratetype(const struct quire *q, gfp_t gfp)
+{
+	_Static_assert(__GFP_MOVABLE == 8 && __GFP_RECLAIMABLE == 16, "gfp_type[] is indexed by these bits");
+	return (enum migratetype)q->phys.gfp_type[gfp >> 3 & 3];
+}
+/* Makes a block that left its list the caller's.  Returns what is known about its bytes. */
+static inline u16 prep_new_page(struct frame *f, unsigned order)
+{
+	u16 flags = f->flags & FF_FREE_MASK;
+
+	frame_set_head(f, FRAME_KERNEL, (u8)order, 0, 1);
+	if (f->head_off)
+		frame_set_counts(f, 0, 0);
+	if (f->next)
+		frame_set_links(f, 0, 0);
+	return flags;
+}
+/* In this order: a wild pointer must not be followed. */
+static inline bool free_is_sane(const struct quire *q, const struct frame *f, u64 pfn, unsigned order)
+{
+	const u64 mask = 0xff00 | (u64)(FF_LRU | FF_WRITEBACK) << 16;
+
+	/* order and flags in one comparison */
+	return likely(pfn < q->phys.nr_frames) && likely(q->cfg.mem_map + pfn == f) && likely(type_in_use(f->type)) &&
+	       likely((*(const u64 *)(const void *)f & mask) == (u64)order << 8) && likely(!f->mapcount);
+}
+/* What free records promise: nothing of the owner is left.  Mostly there is nothing to do. */
+static inline void wipe_record(struct frame *f)
+{
+	if (likely(!(f->head_off | f->mapping | f->index | f->private)))
+		return;
+	frame_set_counts(f, 0, 0);
+	f->mapping = f->index = f->private = 0;
+}
+/* The per-CPU list where a block belongs: found before the slot is locked. */
+static inline unsigned free_list_index(struct quire *q, pfn_t pfn, unsigned order)
+{
+	return (unsigned)pcp_order_index(order) * MIGRATE_PCPTYPES + pageblock_migratetype(q, pfn);
+}
 
 /* ---- watermark.c ---- */
 /* A copy of one moment, for those who print.  Takes q->lock. */

@@ -215,10 +215,12 @@ static void check_slots(struct walk *w, const struct zone *z, unsigned zi)
 	for (cpu = 0; cpu < w->q->cfg.nr_cpus; cpu++) {
 		struct phys_cpu *c = &w->q->phys.cpus[cpu];
 
-		if (!spin_trylock(&c->lock)) {
+		if (!slot_trylock(w->q, port_ctx(), c)) {
 			complain_zone(w, z, "CPU slot held by somebody else", cpu, cpu);
 			continue;
 		}
+		if (c->in_flight)
+			complain(w, c->in_flight - 1, "on its way at a CPU that nobody uses");
 		frames += check_slot(w, z, c, zi);
 		spin_unlock(&c->lock);
 	}

@@ -65,7 +65,7 @@ struct per_cpu_pages {
 struct phys_cpu {
 	struct spinlock lock;
 	u8 cur_zone[MAX_NR_ZONES]; /* by request class: zone the last refill came from */
-	u32 pad;
+	pfn_t in_flight; /* pfn + 1 of the frame that phys/quick.c moves; not 0 in a free slot: its last user died doing so */
 	struct per_cpu_pages pcp[MAX_NR_ZONES];
 } __attribute__((aligned(64)));
 

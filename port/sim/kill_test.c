@@ -223,6 +223,99 @@ static void killed_with_blocks(void **state)
 	sim_machine_free(q);
 }
 
+/* ---- single frames, which come and go without the log ---- */
+
+#define PURSE 40u /* frames: so many that the CPU's list is filled and emptied on the way */
+
+struct purse {
+	struct frame *f[PURSE];
+	struct frame *going; /* on its way back; the dead may have given it already */
+};
+
+/* This file is not instrumented: no death comes between an event of the core and what is written here. */
+static void spend(struct quire *q, struct purse *p, unsigned i)
+{
+	p->going = p->f[i];
+	p->f[i] = NULL;
+	__free_pages(q, p->going, 0);
+	p->going = NULL;
+}
+
+static void come_and_go(struct quire *q, unsigned n, void *arg)
+{
+	struct purse *p = arg;
+	unsigned i, round;
+
+	/* What the first round gives back is what the second finds on the lists. */
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < PURSE; i++) {
+			p->f[i] = alloc_pages(q, i % 3 ? GFP_KERNEL : GFP_KERNEL | __GFP_MOVABLE, 0);
+			if (p->f[i] && i % 4 == 1)
+				p->f[i]->private = 1; /* owners write records; a free record has none of it */
+			if (i % 5 == 4)
+				spend(q, p, i - 2);
+		}
+		for (i = 0; i < PURSE; i++)
+			if (p->f[i])
+				spend(q, p, i);
+	}
+	(void)n;
+}
+
+static bool still_in_use(struct quire *q, struct frame *f)
+{
+	enum block_state state;
+	unsigned order;
+	pfn_t head;
+
+	spin_lock(&q->lock);
+	state = phys_lookup(q, frame_to_pfn(q, f), &head, &order);
+	spin_unlock(&q->lock);
+	return state == BLOCK_USED;
+}
+
+/* One life that ends at event n; what the dead had is given back for it.  Returns its events. */
+static u64 one_purse(struct quire *q, u64 n)
+{
+	struct purse p = { .going = NULL };
+	unsigned i;
+
+	sim_kill_at(q, 0, n);
+	sim_run(q, 1, come_and_go, &p);
+	sim_kill_at(q, 0, 0);
+	assert_int_equal(sim_recover_dead(q), sim_kill_events(q) == n);
+	assert_int_equal(q->lock.word, 0);
+	if (n % 2)
+		assert_true(phys_is_valid(q)); /* with what the death left on the lists; else the drain meets it first */
+	drain_all_pages(q);
+	if (p.going && still_in_use(q, p.going))
+		__free_pages(q, p.going, 0);
+	for (i = 0; i < PURSE; i++)
+		if (p.f[i])
+			__free_pages(q, p.f[i], 0);
+	drain_all_pages(q);
+	assert_true(phys_is_valid(q));
+	return sim_kill_events(q);
+}
+
+/* A frame is with somebody or free, whenever the owner of its CPU's slot dies: nothing is lost, and nothing is there twice. */
+static void killed_between_list_and_owner(void **state)
+{
+	struct quire *q = sim_machine_new(&(struct sim_config){ .memory = 32 << 20, .sched = SIM_SCHED_ONE });
+	u64 n, events, free;
+
+	one_purse(q, ~0ull);
+	free = nr_free_pages(q);
+	events = one_purse(q, ~0ull);
+	assert_in_range(events, 10 * PURSE, ~0u);
+	for (n = 1; n <= events; n++) {
+		one_purse(q, n);
+		assert_int_equal(nr_free_pages(q), free);
+	}
+	fprintf(stderr, "%llu deaths between list and owner\n", (unsigned long long)events);
+	sim_machine_free(q);
+}
+
 /* ---- the largest transaction ---- */
 
 #define SHARERS 8u /* as many address spaces as one transaction locks (mm/rmap.c) */
@@ -308,6 +401,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(killed_at_every_event),
 		cmocka_unit_test(killed_with_blocks),
+		cmocka_unit_test(killed_between_list_and_owner),
 		cmocka_unit_test(a_shared_block_is_split),
 		cmocka_unit_test(waiters_recover_a_dead_owner),
 	};

@@ -45,6 +45,7 @@ struct sim_ctx {
 	u64 dies_at;                /* event; 0 = lives */
 	jmp_buf death;              /* to the end of its thread; valid while dies_at is set */
 	bool dead;                  /* read by others after the thread has ended */
+	bool unlogged;              /* own thread only: in phys/quick.c, whose stores are events but not noted */
 };
 
 struct sim_scheduler {

@@ -26,7 +26,8 @@ static void note(const void *addr, size_t size)
 
 	if (!s || !shared(s, addr))
 		return;
-	undo_note(s->ctx, addr, size);
+	if (!s->unlogged)
+		undo_note(s->ctx, addr, size);
 	sim_event(s); /* noted, not stored yet */
 }
 
