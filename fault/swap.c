@@ -94,9 +94,11 @@ static bool take_page(struct vm_fault *vmf, struct folio *folio, u64 entry, bool
 	bool last = swap_count(q, entry) == 1;
 	u64 shadow = swap_slot_of(q, entry)->shadow; /* also of one that was read ahead: it is used now */
 
+	if (!read && (folio->f.flags & FF_READAHEAD) && !folio->f.mapcount)
+		count_vm_event(q, SWAP_RA_HIT);
 	folio->f.type = FRAME_ANON;
 	folio->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
-	folio->f.flags &= (u16)~FF_SWAPOUT;
+	folio->f.flags &= (u16)~(FF_SWAPOUT | FF_READAHEAD);
 	if (read && last)
 		folio->f.flags |= FF_DIRTY;
 	else if (read)

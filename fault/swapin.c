@@ -2,16 +2,16 @@
  * Reading swapped pages from a device: the one that is needed, and readable neighbours along with it.
  *
  * The needed page goes into vmf->spare; the step that runs next takes it if the slot still has the same stamp.  Neighbours, in an
- * aligned window of 2^page_cluster slots around it, go into the swap cache, where faults on them will find them; they
+ * aligned window of 2^page_cluster slots around it (32 at most, which is what a port reads at once), go into the swap cache, where faults on them will find them; they
  * are read only while memory is not short, and only in one piece with the needed page.
  *
  * Death: all frames are in ctx->parked[] until they are in the cache; nothing else changes before.
  * Locks: called under none; q->lock to choose and to install.
  */
+#include <port/host.h>
 #include "fault.h"
 
-#define PAGE_CLUSTER 3u /* vm.page-cluster's default */
-#define WINDOW (1u << PAGE_CLUSTER)
+#define WINDOW HOST_SWAP_MAX
 
 /* What is read at once. */
 struct batch {
@@ -34,16 +34,17 @@ static struct folio *neighbour_alloc(struct quire *q)
 /* Chooses what is read: slots [lo, hi) of the window, with `at` the needed one, each with a frame. */
 static void choose(struct batch *b, struct vm_fault *vmf)
 {
-	u64 at = swp_offset(vmf->swap.entry) % WINDOW, lo = at, hi = at + 1;
 	struct swap_read window[WINDOW];
 	struct folio *folio[WINDOW];
 	struct quire *q = b->q;
+	u32 size = 1u << MIN(q->reclaim.page_cluster, 5u);
+	u64 at = swp_offset(vmf->swap.entry) % size, lo = at, hi = at + 1;
 
 	folio[at] = vmf->spare;
 	spin_lock(&q->lock);
 	if (swap_read_is_current(q, &vmf->swap) && !vmf->need_random) {
-		swap_readahead_window(q, vmf->swap.entry - at, WINDOW, window);
-		while (hi < WINDOW && window[hi].stamp && (folio[hi] = neighbour_alloc(q)))
+		swap_readahead_window(q, vmf->swap.entry - at, size, window);
+		while (hi < size && window[hi].stamp && (folio[hi] = neighbour_alloc(q)))
 			hi++;
 		while (lo && window[lo - 1].stamp && (folio[lo - 1] = neighbour_alloc(q)))
 			lo--;
@@ -63,7 +64,7 @@ static void neighbour_done(struct quire *q, struct folio *folio, const struct sw
 	folio_unhold(q, folio);
 	if (!err && swap_read_is_current(q, r) && !swap_cache_folio(q, r->entry)) {
 		folio->f.type = FRAME_ANON;
-		folio->f.flags |= FF_SWAPBACKED | FF_UPTODATE;
+		folio->f.flags |= FF_SWAPBACKED | FF_UPTODATE | FF_READAHEAD;
 		swap_cache_add(q, folio, r->entry);
 		folio_add_lru(q, folio);
 		count_vm_event(q, SWAP_RA);

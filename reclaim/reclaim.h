@@ -19,6 +19,7 @@ bool memory_shortage_relieved(struct quire *q);
 /* At boot. */
 void reclaim_init(struct quire *q);
 int set_swappiness(struct quire *q, s64 value); /* vm.swappiness; 0 or -EINVAL */
+int set_page_cluster(struct quire *q, s64 value); /* vm.page-cluster; the same */
 
 /* ---- reclaim/shrinker.c: under no lock ---- */
 void shrinker_register(struct quire *q, struct shrinker *s); /* for the life of the machine */

@@ -58,6 +58,7 @@ static void test_runs_and_readahead(void **state)
 	assert_int_equal(c.pages_read, 512);
 	assert_true(c.reads <= 512 / 6);
 	assert_true(w.q->vm_events[SWAP_RA] >= 400);
+	assert_int_equal(w.q->vm_events[SWAP_RA_HIT], w.q->vm_events[SWAP_RA]);
 	assert_int_equal(w.q->vm_events[PSWPIN], 512);
 	check_machine(w.q);
 	proc_exit(&p);
@@ -74,6 +75,28 @@ static void test_no_readahead_where_it_is_random(void **state)
 	assert_int_equal(sys_madvise(p.p->task, p.base, 64 * PAGE_SIZE, MADV_RANDOM), 0);
 	check_page(&w, &p, 20);
 	assert_int_equal(sim_swap_counts(w.q, 0).pages_read, 1);
+	proc_exit(&p);
+	end_world(w.q);
+}
+
+/* vm.page-cluster, its limits, and that nothing counts as a hit that was not asked for. */
+static void test_page_cluster(void **state)
+{
+	struct world w = { .q = machine_with(&(struct sim_config)SMALL, add_device, 16 * MIB), .rnd = 1 };
+	struct proc p = swapped_out(&w, 256);
+
+	assert_int_equal(set_page_cluster(w.q, -1), -EINVAL);
+	assert_int_equal(set_page_cluster(w.q, 32), -EINVAL);
+	for (u32 i = 0; i < 3; i++) {
+		static const u32 cluster[] = { 0, 2, 31 }, pages[] = { 1, 4, 32 };
+		u64 before = sim_swap_counts(w.q, 0).pages_read;
+
+		assert_int_equal(set_page_cluster(w.q, cluster[i]), 0);
+		check_page(&w, &p, 20 + 70 * i);
+		assert_in_range(sim_swap_counts(w.q, 0).pages_read - before, (pages[i] + 1) / 2, pages[i]);
+	}
+	assert_true(w.q->vm_events[SWAP_RA] > 16);
+	assert_int_equal(w.q->vm_events[SWAP_RA_HIT], 0);
 	proc_exit(&p);
 	end_world(w.q);
 }
@@ -352,7 +375,7 @@ static void test_failure_sweep(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_runs_and_readahead), cmocka_unit_test(test_no_readahead_where_it_is_random),
+		cmocka_unit_test(test_runs_and_readahead), cmocka_unit_test(test_page_cluster), cmocka_unit_test(test_no_readahead_where_it_is_random),
 		cmocka_unit_test(test_readahead_pages_are_reclaimed), cmocka_unit_test(test_read_errors_and_damage),
 		cmocka_unit_test(test_write_error_keeps_the_page), cmocka_unit_test(test_no_space_falls_to_others),
 		cmocka_unit_test(test_memory_refuses_device_takes), cmocka_unit_test(test_equal_priorities_take_turns),

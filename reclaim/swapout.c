@@ -174,6 +174,7 @@ static void take_held(struct swapout *b, struct folio *folio)
 	b->why = UNMAP_BUSY;
 	r = rmap_walk(q, folio, swap_entry_out, b, RMAP_MAY_CYCLE);
 	if (!folio->f.mapcount) {
+		folio->f.flags &= (u16)~FF_ASKED; /* of a page that nobody maps it says something else: FF_READAHEAD */
 		/* Out of everybody's way, but on its list, so that it is not lost if we die. */
 		reclaim_keep(b->sc, folio, KEEP_DIRTY);
 		b->folio[b->n++] = folio;

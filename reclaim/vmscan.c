@@ -30,6 +30,8 @@
 #define THROTTLE_NS 1000000ull
 #define LAST_ROUNDS 20
 #define SWAPPINESS_DEFAULT 60u
+#define PAGE_CLUSTER_DEFAULT 3u
+#define PAGE_CLUSTER_MAX 31
 #define RESCUE_PRIORITY (DEF_PRIORITY - 4)
 #define FORCE_PRIORITY (DEF_PRIORITY / 2) /* below this, who was used goes all the same */
 #define ROUND_MAX 16u      /* candidates of an early round, at most, for each page that is wanted */
@@ -38,6 +40,7 @@
 void reclaim_init(struct quire *q)
 {
 	q->reclaim.swappiness = SWAPPINESS_DEFAULT;
+	q->reclaim.page_cluster = PAGE_CLUSTER_DEFAULT;
 	shrinker_init(q);
 }
 
@@ -47,6 +50,16 @@ int set_swappiness(struct quire *q, s64 value)
 		return -EINVAL;
 	spin_lock(&q->lock);
 	q->reclaim.swappiness = (u32)value;
+	spin_unlock(&q->lock);
+	return 0;
+}
+
+int set_page_cluster(struct quire *q, s64 value)
+{
+	if (value < 0 || value > PAGE_CLUSTER_MAX)
+		return -EINVAL;
+	spin_lock(&q->lock);
+	q->reclaim.page_cluster = (u32)value;
 	spin_unlock(&q->lock);
 	return 0;
 }

@@ -88,6 +88,7 @@ enum { SHRINKER_KMEM, SHRINKER_VMAP, NR_OWN_SHRINKERS };
 
 /* What reclaim/ keeps in struct quire.  q->lock. */
 struct reclaim_info {
+	u32 page_cluster;      /* vm.page-cluster: binary logarithm of the pages that are read from a swap device together */
 	u32 swappiness;        /* vm.swappiness, 0..200: weight of anonymous pages; 200 - it of file pages */
 	u32 bad_windows;       /* thrash.c: how many windows in a row were nothing but thrashing */
 	u64 window_ns;         /* when this window began */

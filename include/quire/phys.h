@@ -50,6 +50,7 @@ enum frame_flag { /* bits of frame.flags */
 	FF_SEEN = BIT(9),      /* reclaim has looked at it since it came into memory */
 	FF_WORKINGSET = BIT(10),
 	FF_ASKED = BIT(11),    /* anonymous: reclaim made its entries old (PORT_CAP_DEAR_FAULTS, reclaim/swapout.c) */
+	FF_READAHEAD = FF_ASKED, /* in the swap cache and nobody's yet: it was read ahead (fault/swapin.c) */
 	FF_POISONED = BIT(12), /* debug: free bytes carry the poison pattern */
 	FF_ZEROED = BIT(13),   /* free and known to be all zero */
 	FF_RECLAIM = BIT(14),

@@ -27,7 +27,8 @@ static const struct known vm_files[] = {
 	{ "dirty_background_ratio", PROCFS_DIRTY + WB_DIRTY_BACKGROUND_RATIO },
 	{ "dirty_background_bytes", PROCFS_DIRTY + WB_DIRTY_BACKGROUND_BYTES }, { "dirty_ratio", PROCFS_DIRTY + WB_DIRTY_RATIO },
 	{ "dirty_bytes", PROCFS_DIRTY + WB_DIRTY_BYTES }, { "dirty_writeback_centisecs", PROCFS_DIRTY + WB_DIRTY_WRITEBACK_CENTISECS },
-	{ "dirty_expire_centisecs", PROCFS_DIRTY + WB_DIRTY_EXPIRE_CENTISECS }, { "swappiness", PROCFS_SWAPPINESS }, { "compact_memory", PROCFS_COMPACT_MEMORY },
+	{ "dirty_expire_centisecs", PROCFS_DIRTY + WB_DIRTY_EXPIRE_CENTISECS }, { "swappiness", PROCFS_SWAPPINESS },
+	{ "page-cluster", PROCFS_PAGE_CLUSTER }, { "compact_memory", PROCFS_COMPACT_MEMORY },
 	{ "drop_caches", PROCFS_DROP_CACHES }, { "panic_on_oom", PROCFS_PANIC_ON_OOM },
 	{ "oom_kill_allocating_task", PROCFS_OOM_KILL_ALLOCATING_TASK }, { "oom_dump_tasks", PROCFS_OOM_DUMP_TASKS },
 };

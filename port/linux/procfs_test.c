@@ -31,7 +31,7 @@ static char args[] = "prog\0one\0two";
 static u64 clock_ns;
 static unsigned meminfo_reads, invalidated, refs, lines_made, first_line;
 static int compactions;
-static s64 swappiness;
+static s64 swappiness, page_cluster;
 
 /* ---- the machine ---- */
 
@@ -119,6 +119,7 @@ s64 wb_setting_get(struct quire *m, enum wb_setting which) { return 40 + which; 
 static unsigned slabs_dropped;
 u64 drop_slab(struct quire *m) { slabs_dropped++; return 0; }
 int set_swappiness(struct quire *m, s64 value) { swappiness = value; return value > 200 ? -EINVAL : 0; }
+int set_page_cluster(struct quire *m, s64 value) { page_cluster = value; return value > 31 ? -EINVAL : 0; }
 void compact_memory(struct quire *m) { compactions++; }
 void set_min_free_kbytes(struct quire *m, u64 kb) { q.phys.min_free_kbytes = kb; }
 struct address_space *mapping_get(struct quire *m, u64 dev, u64 ino, const struct mapping_ops *ops, u32 flags)
@@ -467,6 +468,9 @@ static void test_stores(void **state)
 	assert_int_equal(store("/proc/sys/vm/swappiness", "70\n"), 3);
 	assert_int_equal(swappiness, 70);
 	assert_int_equal(store("/proc/sys/vm/swappiness", "201"), -EINVAL);
+	assert_int_equal(store("/proc/sys/vm/page-cluster", "0\n"), 2);
+	assert_int_equal(page_cluster, 0);
+	assert_int_equal(store("/proc/sys/vm/page-cluster", "32"), -EINVAL);
 	assert_int_equal(store("/proc/sys/vm/dirty_ratio", "30\n"), 3);
 	assert_true(dirty_set == WB_DIRTY_RATIO && dirty_value == 30);
 	assert_int_equal(store("/proc/sys/vm/dirty_expire_centisecs", "70\n"), 3);

@@ -279,6 +279,7 @@ static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 	case PROCFS_MAX_MAP_COUNT: put_number(out, q->cfg.max_map_count); break;
 	case PROCFS_MIN_FREE_KBYTES: put_number(out, q->phys.min_free_kbytes); break;
 	case PROCFS_SWAPPINESS: put_number(out, q->reclaim.swappiness); break;
+	case PROCFS_PAGE_CLUSTER: put_number(out, q->reclaim.page_cluster); break;
 	case PROCFS_PANIC_ON_OOM: put_number(out, q->oom.panic_on_oom); break;
 	case PROCFS_OOM_KILL_ALLOCATING_TASK: put_number(out, q->oom.kill_allocating_task); break;
 	case PROCFS_OOM_DUMP_TASKS: put_number(out, q->oom.dump_tasks); break;
@@ -331,7 +332,7 @@ bool procfs_is_writable(u32 kind)
 	switch (kind) {
 	case PROCFS_OVERCOMMIT_MEMORY: case PROCFS_OVERCOMMIT_RATIO: case PROCFS_MAX_MAP_COUNT:
 	case PROCFS_MIN_FREE_KBYTES: case PROCFS_DROP_CACHES: case PROCFS_OOM_SCORE_ADJ: case PROCFS_MEM:
-	case PROCFS_SWAPPINESS: case PROCFS_COMPACT_MEMORY: case PROCFS_DIRTY ... PROCFS_DIRTY_LAST:
+	case PROCFS_SWAPPINESS: case PROCFS_PAGE_CLUSTER: case PROCFS_COMPACT_MEMORY: case PROCFS_DIRTY ... PROCFS_DIRTY_LAST:
 	case PROCFS_PANIC_ON_OOM: case PROCFS_OOM_KILL_ALLOCATING_TASK: case PROCFS_OOM_DUMP_TASKS:
 	case PROCFS_CLEAR_REFS:
 		return true;
@@ -470,6 +471,8 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 		return wb_setting_set(q, name->kind - PROCFS_DIRTY, v);
 	case PROCFS_SWAPPINESS:
 		return set_swappiness(q, v);
+	case PROCFS_PAGE_CLUSTER:
+		return set_page_cluster(q, v);
 	case PROCFS_COMPACT_MEMORY:
 		if (v != 1)
 			return -EINVAL;
