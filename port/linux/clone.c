@@ -85,9 +85,23 @@ static void child_finish(struct trap *t, const struct clone_request *r)
 	}
 }
 
-#define HOT_RANGES 8u         /* pins taken for them: dup_mm() asks for each page whether it is in one */
+#define HOT_RANGES 20u        /* pins taken for them: dup_mm() asks for each page whether it is in one */
 #define HOT_AGAIN 64u         /* forks after which the guesses begin anew */
 #define HOT_FAULTS FORK_HOT   /* write faults after a fork that are noted */
+
+/* In order, so that neighbours become one range; 0 = none, first. */
+static void hot_sorted(const u64 *hot, u64 *to)
+{
+	u32 i, j;
+
+	for (i = 0; i < FORK_HOT; i++) {
+		u64 page = READ_ONCE(hot[i]);
+
+		for (j = i; j > 0 && to[j - 1] > page; j--)
+			to[j] = to[j - 1];
+		to[j] = page;
+	}
+}
 
 /*
  * What parent and child write to at once after a fork is copied by the fork itself: a copy costs less than two faults.  Such a page is
@@ -95,13 +109,14 @@ static void child_finish(struct trap *t, const struct clone_request *r)
  */
 static struct mm_struct *dup_mm_hot(void)
 {
-	u64 *hot = host_mm_of(kproc.mm)->hot;
+	u64 *hot = host_mm_of(kproc.mm)->hot, pages[FORK_HOT];
 	struct ctx *c = kthread()->ctx;
 	struct mm_struct *mm;
 	u32 i, had = c->npins;
 
+	hot_sorted(hot, pages);
 	for (i = 0; i < FORK_HOT && c->npins < had + HOT_RANGES && READ_ONCE(kproc.nthreads) == 1; i++) {
-		u64 page = READ_ONCE(hot[i]);
+		u64 page = pages[i];
 
 		if (!page || page >= GUEST_END)
 			continue;

@@ -58,7 +58,7 @@ static inline u64 birth_word(u64 serial, u32 state, s32 pid) { return serial << 
 #define FLUSH_LOG 2048u /* what reclaim can get done while a process sleeps: who missed more loses all its mappings */
 #define FLUSH_PROTECT 1u /* in end: only write permission was lost */
 struct flush_range { u64 start, end; };
-#define FORK_HOT 16u
+#define FORK_HOT 32u
 struct host_mm {
 	u64 gen;                  /* number of flushes ever; log[gen % FLUSH_LOG] is the next to write */
 	u64 base;                 /* gen when this mm was made: what its first process agrees with */
