@@ -111,13 +111,16 @@ static u64 reclaimable(const struct quire *q)
 	return q->total_swap_pages ? n + q->nr_lru_pages[LRU_INACTIVE_ANON] + q->nr_lru_pages[LRU_ACTIVE_ANON] : n;
 }
 
+#define SOON_LEAST 32u /* pages: one round of reclaim */
+
 /* The folio is on the lists again. */
 static void refault(struct quire *q, struct folio *folio, u32 age, bool file)
 {
 	u32 distance = (age_now(q) - (age & ~WORKINGSET_BIT)) >> 1, pages = folio_nr_pages(folio);
 
 	count_vm_events(q, file ? WORKINGSET_REFAULT_FILE : WORKINGSET_REFAULT_ANON, pages);
-	if (distance <= 2 * reclaimable(q))
+	/* Where next to nothing is left to take, a handful of pages that go round have a longer way than twice that. */
+	if (distance <= 2 * MAX(reclaimable(q), SOON_LEAST))
 		q->lru.refaults_soon += pages;
 	if (distance > workingset_size(q, file))
 		return;
