@@ -109,6 +109,35 @@ u64 process_serial_new(void)
 	return serial;
 }
 
+/* Serials count up, so the lists are of one length: 16 processes if there are as many as there may be. */
+static u32 *list_of(u64 serial)
+{
+	return &shared_area()->ctx_of[serial % CTX_LISTS];
+}
+
+static void list_add(struct ctx *c)
+{
+	u32 *head = list_of(c->port_data[CTXP_SERIAL]);
+
+	c->port_data[CTXP_OF_NEXT] = *head;
+	c->port_data[CTXP_OF_PREV] = 0;
+	if (*head)
+		ctx_by_id(*head)->port_data[CTXP_OF_PREV] = c->id;
+	*head = c->id;
+}
+
+static void list_remove(struct ctx *c)
+{
+	u32 next = (u32)c->port_data[CTXP_OF_NEXT], prev = (u32)c->port_data[CTXP_OF_PREV];
+
+	if (next)
+		ctx_by_id(next)->port_data[CTXP_OF_PREV] = prev;
+	if (prev)
+		ctx_by_id(prev)->port_data[CTXP_OF_NEXT] = next;
+	else
+		*list_of(c->port_data[CTXP_SERIAL]) = next;
+}
+
 struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
 {
 	struct machine_shared *m = shared_area();
@@ -141,6 +170,7 @@ struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
 		c->port_data[CTXP_FREE_NEXT] = 0;
 		c->port_data[CTXP_ROBUST] = 0;
 		c->port_data[CTXP_BIRTH] = c->port_data[CTXP_PARENT] = 0;
+		list_add(c);
 	}
 	spin_unlock(&m->pool_lock);
 	return c;
@@ -152,6 +182,7 @@ void ctx_free(struct ctx *c)
 
 	/* life stays: should we, its owner, die before the commit, the host must find our number there. */
 	spin_lock(&m->pool_lock);
+	list_remove(c);
 	c->state = CTX_FREE;
 	c->task = NULL;
 	c->npins = 0;
@@ -160,19 +191,21 @@ void ctx_free(struct ctx *c)
 	spin_unlock(&m->pool_lock);
 }
 
-/* Under the lock, because a context that is being given out has its former owner's serial for a moment. */
+/* If the last one was given back meanwhile, it begins anew. */
 struct ctx *ctx_next_of(u64 serial, const struct ctx *last)
 {
 	struct machine_shared *m = shared_area();
-	struct ctx *c = NULL;
 	u32 id;
 
 	spin_lock(&m->pool_lock);
-	for (id = last ? last->id + 1 : 1; !c && id <= m->ctx_used; id++)
-		if (ctx_by_id(id)->port_data[CTXP_SERIAL] == serial && ctx_by_id(id)->state != CTX_FREE)
-			c = ctx_by_id(id);
+	if (last && last->state != CTX_FREE && last->port_data[CTXP_SERIAL] == serial)
+		id = (u32)last->port_data[CTXP_OF_NEXT];
+	else
+		id = *list_of(serial);
+	while (id && ctx_by_id(id)->port_data[CTXP_SERIAL] != serial)
+		id = (u32)ctx_by_id(id)->port_data[CTXP_OF_NEXT];
 	spin_unlock(&m->pool_lock);
-	return c;
+	return id ? ctx_by_id(id) : NULL;
 }
 
 struct ctx *ctx_alloc_child(struct quire *q, u64 serial, u64 parent)

@@ -37,7 +37,8 @@
 enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, CTXP_NEWBORN,
        CTXP_ROBUST /* guest's robust list head: whoever tidies up after a kill walks it */,
        CTXP_BIRTH  /* of a process that fork makes: birth_word(); changed by compare-and-swap */,
-       CTXP_PARENT /* serial of the process that makes it */ };
+       CTXP_PARENT /* serial of the process that makes it */,
+       CTXP_OF_NEXT, CTXP_OF_PREV /* list of machine_shared.ctx_of[], by id */ };
 
 /*
  * A process is announced to the supervisor before it exists, so that a death at any moment leaves somebody who knows.
@@ -70,6 +71,8 @@ struct host_mm {
 	u64 hot[FORK_HOT];        /* pages that are written to soon after each fork, 0 = none; guesses, no lock, not logged */
 };
 
+#define CTX_LISTS 1024u
+
 /* Start of the shared memfd. */
 struct machine_shared {
 	u64 magic, build_id;
@@ -81,6 +84,7 @@ struct machine_shared {
 	struct spinlock pool_lock; /* LOCK_RANK_LEAF: free lists of contexts and host_mms */
 	u32 ctx_used;             /* contexts ever used: ids 1..ctx_used */
 	u32 ctx_free;             /* id of the first free one, through CTXP_FREE_NEXT */
+	u32 ctx_of[CTX_LISTS];    /* those in use by the serial of their process modulo CTX_LISTS, through CTXP_OF_NEXT/PREV; pool_lock */
 	u32 host_mm_used, host_mm_free;
 	u64 serial;               /* of the newest process; pool_lock */
 	u32 newborn;              /* id of a context whose process has no pidfd yet, through CTXP_NEWBORN; pool_lock */
