@@ -61,7 +61,7 @@ struct mutex {
 
 #define CTX_MAX_HELD 64
 #define CTX_MAX_MUTEX 8
-#define CTX_MAX_PINS 24
+#define CTX_MAX_PINS 130 /* futex_waitv(2) takes 128 words; one more for a copy meanwhile */
 #define CTX_MAX_PARKED 1024
 #define CTX_MAX_MMS 64
 #define CTX_MAX_SWAPS 36

@@ -47,6 +47,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	kproc.stat_refills = kproc.stat_drops = 0;
 	kproc.exec_stop = kproc.exec_busy = 0;
 	anchors_forget_holders();
+	kproc.ntimers = 0;
 	if (!shares_mm)
 		kproc.flushed = host_mm_of(task->mm)->base;
 	k->pending = 0;

@@ -12,6 +12,7 @@
 #include "hostfile.h"
 #include "hostsys.h"
 #include "memory.h"
+#include "native.h"
 #include "procfs.h"
 #include "refill.h"
 #include "revoke.h"
@@ -384,6 +385,7 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	for (i = 0; i < sizeof(prepared.path); i++)
 		kproc.exe_path[i] = prepared.path[i];
 	exec_credentials();
+	timers_delete_all();
 	host_call(__NR_arch_prctl, 0x1002 /* ARCH_SET_FS */, 0);
 	k->clear_child_tid = 0;
 	k->guest_robust_head = 0;

@@ -163,6 +163,8 @@ struct kproc {
 	u32 fork_faults;          /* so many more write faults are noted in fork_hot */
 	u64 *fork_hot;            /* host_mm.hot of the process that forked last: this one, or its parent */
 	u32 forks;
+	s32 timer_last;           /* POSIX timers: the highest number given out */
+	u32 ntimers;              /* and how many there are; atomically.  Those of the process, which ends with exec */
 	u64 installs;             /* refills ever; under install */
 	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
 	struct native_range native[MAX_NATIVE_RANGES];
@@ -191,6 +193,7 @@ struct kthread {
 	u32 pending_sig;          /* number, 0 = none */
 	u8 pending_info[128];     /* its siginfo */
 	u64 saved_mask;           /* sigsuspend and friends: mask to return to */
+	u64 wait_mask;            /* the mask that they waited with: the handler that ends them runs under it */
 	u32 has_saved_mask;
 	u64 held_back;            /* signals of the never-blocked kind that vmask holds back */
 	u64 vmask;                /* guest's wish for the signals the kernel never blocks */

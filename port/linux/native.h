@@ -41,6 +41,7 @@ struct native_frame {
 	u32 nouts;
 	bool pinned;                 /* user_unpin_all() is due */
 	bool has_mask;               /* the call has a signal mask of its own */
+	u64 mask;                    /* it */
 	struct native_out outs[NATIVE_MAX_OUTS];
 	struct native_chunk *chunks; /* host mappings for what the arena cannot hold */
 	u32 used;                    /* bytes of the arena */
@@ -164,6 +165,10 @@ long native_nanosleep(struct native_frame *f);
 long native_clock_nanosleep(struct native_frame *f);
 long native_setitimer(struct native_frame *f);
 long native_timer_settime(struct native_frame *f);
+long native_timer_create(struct native_frame *f);
+long native_timer_delete(struct native_frame *f);
+/* exec: those of the process end. */
+void timers_delete_all(void);
 /* native_msg.c */
 long native_setsockopt(struct native_frame *f);
 long native_getsockopt(struct native_frame *f);

@@ -20,6 +20,7 @@
 #define EPOLL_MAX_EVENTS 65536  /* returned at once; fewer than asked for is legal */
 #define EPOLL_CTL_DEL_ 2
 #define HOST_TIMER_ABSTIME 1
+#define SIGEVENT_BYTES 64u      /* struct sigevent of x86-64 and everywhere else with 64 bits */
 /* Two traps per signal take several microseconds; a timer that fires faster would leave no time for the program. */
 #define MIN_INTERVAL_NS 100000u
 #define NSEC_PER_SEC 1000000000ull
@@ -38,6 +39,7 @@ int native_sigmask(struct native_frame *f, u64 user, u64 size, u64 *out)
 	mask = (u64 *)*out;
 	*mask &= ~(SIGMASK_NEVER | SIGBIT(SIG_KILL) | SIGBIT(SIG_STOP));
 	f->has_mask = true;
+	f->mask = *mask;
 	return 0;
 }
 
@@ -46,6 +48,7 @@ void native_sigmask_done(struct native_frame *f, long r)
 	if (!f->has_mask || r != -EINTR || !native_pending(f))
 		return;
 	f->k->saved_mask = f->t->uc->sigmask;
+	f->k->wait_mask = f->mask;
 	f->k->has_saved_mask = 1;
 }
 
@@ -366,4 +369,48 @@ long native_setitimer(struct native_frame *f)
 long native_timer_settime(struct native_frame *f)
 {
 	return set_timer(f, 2, 1);
+}
+
+/* ---- POSIX timers: exec deletes them, so they are counted ---- */
+
+long native_timer_create(struct native_frame *f)
+{
+	int r = native_in(f, f->a[1], SIGEVENT_BYTES, &f->h[1]);
+	s32 id, last;
+	long ret;
+
+	if (!r)
+		r = native_outbuf(f, f->a[2], sizeof(id), &f->h[2]);
+	if (r)
+		return r;
+	ret = native_finish(f);
+	if (ret < 0)
+		return ret;
+	id = *(const s32 *)f->h[2];
+	last = READ_ONCE(kproc.timer_last);
+	while (last < id && !__atomic_compare_exchange_n(&kproc.timer_last, &last, id, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+	__atomic_add_fetch(&kproc.ntimers, 1, __ATOMIC_SEQ_CST);
+	return ret;
+}
+
+long native_timer_delete(struct native_frame *f)
+{
+	long ret = native_finish(f);
+
+	if (!ret)
+		__atomic_sub_fetch(&kproc.ntimers, 1, __ATOMIC_SEQ_CST);
+	return ret;
+}
+
+/* Numbers are given out in order, so the newest are found first. */
+void timers_delete_all(void)
+{
+	s32 id;
+
+	for (id = kproc.timer_last; kproc.ntimers && id >= 0; id--)
+		if (host_call(__NR_timer_delete, id) >= 0)
+			kproc.ntimers--;
+	kproc.ntimers = 0;
+	kproc.timer_last = 0;
 }

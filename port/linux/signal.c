@@ -251,10 +251,10 @@ static void enter_handler(struct ucontext_host *uc, int sig, u64 frame, u64 hand
 static int run_handler(struct kthread *k, struct ucontext_host *uc, int sig, const u8 *info,
 		       const struct guest_sigaction *sa)
 {
-	u64 mask = k->has_saved_mask ? k->saved_mask : uc->sigmask, frame = 0;
+	u64 mask = k->has_saved_mask ? k->wait_mask : uc->sigmask, frame = 0;
 
 	fix_syscall(k, uc, sa->flags & SA_RESTART_);
-	if (push_frame(k, uc, sa, info, mask, &frame))
+	if (push_frame(k, uc, sa, info, k->has_saved_mask ? k->saved_mask : mask, &frame))
 		return -EFAULT;
 	k->has_saved_mask = 0;
 	mask |= sa->mask | (sa->flags & SA_NODEFER_ ? 0 : SIGBIT(sig));
@@ -481,6 +481,7 @@ long sys_rt_sigsuspend(struct trap *t, u64 set, u64 size)
 		return -EFAULT;
 	mask &= ~SIGMASK_NEVER;
 	t->k->saved_mask = t->uc->sigmask;
+	t->k->wait_mask = mask;
 	t->k->has_saved_mask = 1;
 	do
 		ret = host_syscall_interruptible(__NR_rt_sigsuspend, (u64)&mask, 8, 0, 0, 0, 0);

@@ -27,7 +27,7 @@
 #define MFD_EXEC 0x0010U
 #endif
 #define HUGE (2ull << 20)
-#define SLOW_NS 1000000 /* of this thread for one huge page: the host gets it 4 KiB by 4 KiB (hugeram.c) */
+#define POPULATE_NS 3000000 /* of this thread at boot for all of them: a host may get them 4 KiB by 4 KiB (hugeram.c) */
 
 extern const char kernel_blob[], kernel_blob_end[];
 
@@ -116,17 +116,15 @@ static u64 thread_ns(void)
 	return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
 }
 
-/* The block at `offset` gets its huge page.  False if that is not worth doing again. */
-static bool populate_block(int fd, u64 offset)
+/* The block at `offset` gets its huge page.  Nothing was there yet. */
+static void populate_block(int fd, u64 offset)
 {
-	u64 start = thread_ns();
 	volatile char *at = map_block(fd, offset, true);
 
 	if (!at)
-		return false;
-	*at = 0; /* nothing was there yet */
+		return;
+	*at = 0;
 	munmap((void *)at, HUGE);
-	return thread_ns() - start < SLOW_NS;
 }
 
 /* What every process uses, most used first; slabs and page tables begin at the start of the highest zone (phys/init.c). */
@@ -136,12 +134,12 @@ static void populate_shared(int fd, u64 memory)
 	u64 records = ALIGN_DOWN(kernel / PAGE_SIZE * sizeof(struct frame), HUGE);
 	u64 blocks[] = { CTX_OFFSET, 0, RAM_OFFSET + kernel, MEM_MAP_OFFSET + records };
 	u8 *begun = (u8 *)(SHARED_BASE + RAM_BLOCKS_OFFSET);
+	u64 start = thread_ns();
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(blocks); i++)
-		if (!populate_block(fd, blocks[i]))
-			return;
-	begun[kernel / HUGE] = 1; /* hugeram.c need not */
+	for (i = 0; i < ARRAY_SIZE(blocks) && thread_ns() - start < POPULATE_NS; i++)
+		populate_block(fd, blocks[i]);
+	begun[kernel / HUGE] = i > 2; /* hugeram.c need not */
 }
 
 static int map_shared(int fd, u64 memory)

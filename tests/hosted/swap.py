@@ -14,7 +14,7 @@ import tempfile
 from harness import LONG, PATIENCE, PROGRAMS, QUIRE, SEED, expect, kill_children, run, run_tests, unaccounted
 
 # Five processes of swap_pattern may come to have all their pages for themselves: five times its size must fit into memory and swap.
-KILLS = 10000 if LONG else 160
+KILLS = 10000 if LONG else 100
 PATTERN = f"{PROGRAMS}/swap_pattern"
 # Twice: whoever reclaims may be the last to let go of a dead process's memory, a moment after its parent heard of the death.
 SWAPON = "python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).swapon(sys.argv[1].encode(), 0x8009) != 0)'"

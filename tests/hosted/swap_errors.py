@@ -113,7 +113,7 @@ def damage():
         machine = Machine(directory, (), *files(directory, 500))
         machine.swapped(40 << 10)
         written = 0
-        while machine.process.poll() is None and written < (20000 if LONG else 200):
+        while machine.process.poll() is None and written < (20000 if LONG else 100):
             with open(f"{directory}/{random.choice('ab')}", "r+b") as f:
                 f.seek(4096 + random.randrange(12 << 20))
                 f.write(random.randbytes(1 + random.randrange(64)))
@@ -130,7 +130,7 @@ def killed_while_io_fails():
     random.seed(SEED)
     for kind in ((), ("shared",)):
         with tempfile.TemporaryDirectory(prefix="swap-errors-") as directory:
-            deaths = 2000 if LONG else 40
+            deaths = 2000 if LONG else 25
             machine = Machine(directory, kind, *files(directory), "--fail", f"swap-io=1/20:{SEED}", mib=40, children=3, deaths=(str(deaths),))
             kills = kill_children(machine.process, 0.04, 100 + deaths)
             _, given_up, stats, _ = machine.end()

@@ -197,6 +197,22 @@ static void *wakes(void *word)
 	return NULL;
 }
 
+/* As many as there may be, each on a page of its own that others share. */
+static void most_words(void)
+{
+	static struct futex_waitv v[128];
+	char *at = fresh_shared(COUNT(v) * PAGE);
+	pthread_t t;
+
+	for (size_t i = 0; i < COUNT(v); i++)
+		v[i] = (struct futex_waitv){.val = 0, .uaddr = (uintptr_t)(at + i * PAGE + 8 * i), .flags = FUTEX_32};
+	VERIFY(pthread_create(&t, NULL, wakes, (void *)(uintptr_t)v[127].uaddr) == 0);
+	SHOWN(syscall(SYS_futex_waitv, v, 128, 0, NULL, CLOCK_MONOTONIC));
+	VERIFY(pthread_join(t, NULL) == 0);
+	v[126].val = 1;
+	SHOW(syscall(SYS_futex_waitv, v, 128, 0, NULL, CLOCK_MONOTONIC));
+}
+
 /* Some words at once, of both kinds; the last one is woken. */
 static void many_words(void)
 {
@@ -243,5 +259,6 @@ int main(void)
 	moved_word();
 	priority_lent();
 	many_words();
+	most_words();
 	return 0;
 }
