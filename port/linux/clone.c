@@ -53,6 +53,7 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	k->pending = 0;
 	k->pending_sig = 0;
 	k->held_back = 0;
+	k->requeued = 0;
 	k->guest_robust_head = 0;
 	c->port_data[CTXP_ROBUST] = 0;
 	kthread_forget_others(k);

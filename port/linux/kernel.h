@@ -193,6 +193,7 @@ struct kthread {
 	u32 pending_sig;          /* number, 0 = none */
 	u8 pending_info[128];     /* its siginfo */
 	u64 saved_mask;           /* sigsuspend and friends: mask to return to */
+	u64 requeued;             /* signals of the process that the host may keep for this thread alone */
 	u64 wait_mask;            /* the mask that they waited with: the handler that ends them runs under it */
 	u32 has_saved_mask;
 	u64 held_back;            /* signals of the never-blocked kind that vmask holds back */

@@ -180,6 +180,15 @@ void signals_hand_back(struct kthread *k)
 		host_call(__NR_kill, kproc.pid, sig);
 }
 
+void signals_leave(struct kthread *k)
+{
+	s64 now[2] = { 0, 0 };
+	long sig;
+
+	while (k->requeued && (sig = host_call(__NR_rt_sigtimedwait, &k->requeued, NULL, now, 8)) > 0)
+		host_call(__NR_kill, kproc.pid, sig);
+}
+
 /* Gives the signal back to the host, which keeps it pending while it is blocked and acts by default otherwise. */
 void requeue_signal(struct kthread *k, int sig, const u8 *info)
 {
@@ -187,8 +196,11 @@ void requeue_signal(struct kthread *k, int sig, const u8 *info)
 
 	/* What was sent to the process stays the process's, where the host lets us say so. */
 	__builtin_memcpy(&code, info + 8, 4);
-	if (code != SI_TKILL && host_call(__NR_rt_sigqueueinfo, kproc.pid, sig, info) == 0)
-		return;
+	if (code != SI_TKILL) {
+		if (host_call(__NR_rt_sigqueueinfo, kproc.pid, sig, info) == 0)
+			return;
+		k->requeued |= SIGBIT(sig); /* ours for now, not to be lost with us */
+	}
 	if (host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), k->tid, sig, info) < 0)
 		host_call(__NR_tgkill, host_call(__NR_getpid), k->tid, sig);
 }
@@ -376,6 +388,14 @@ u64 guest_mask(const struct kthread *k, const struct ucontext_host *uc)
 	return (uc->sigmask & ~SIGMASK_NEVER) | (k->vmask & SIGMASK_NEVER);
 }
 
+/* May the mask become `to`?  Not if a signal was noted that it blocks: its handler comes first, and the call is made again.  What comes
+ * from here on stays the host's until the guest runs: it may be for another thread. */
+static bool may_block(const struct kthread *k, u64 to)
+{
+	signals_let(~SIGMASK_NEVER);
+	return !(k->pending & PEND_SIGNAL && to & SIGBIT(k->pending_sig));
+}
+
 long sys_rt_sigprocmask(struct trap *t, int how, u64 set, u64 oset, u64 size)
 {
 	u64 old = guest_mask(t->k, t->uc), new;
@@ -387,7 +407,10 @@ long sys_rt_sigprocmask(struct trap *t, int how, u64 set, u64 oset, u64 size)
 			return -EFAULT;
 		if (how < 0 || how > 2)
 			return -EINVAL;
-		set_guest_mask(t->k, t->uc, how == 0 ? old | new : how == 1 ? old & ~new : new);
+		new = how == 0 ? old | new : how == 1 ? old & ~new : new;
+		if ((new & ~old & ~(SIGMASK_NEVER | SIGBIT(SIG_KILL) | SIGBIT(SIG_STOP))) && !may_block(t->k, new))
+			return -ERESTARTNOINTR;
+		set_guest_mask(t->k, t->uc, new);
 	}
 	if (oset && copy_to_user(oset, &old, 8))
 		return -EFAULT;
