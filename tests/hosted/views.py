@@ -206,21 +206,27 @@ print(json.dumps([{k: b[k] - a[k] for k in a} for a, b in zip(looks, looks[1:])]
 
 
 def tools_as_on_the_host():
-    """free, vmstat 1 and top move by what a program takes and gives back, natively and inside."""
+    """free, vmstat 1 and top move by what a program takes and gives back, and the same way natively.
+
+    By how much they move natively says little: Linux (from 6.7) keeps a large machine's freed pages on lists of the CPUs, and those count as
+    used.  So the amount is held against what the program took, the direction against the host."""
     size = 2 * SIZE
+    n = size * 1024
     command = [sys.executable, "-c", TOOLS, str(size)]
     code, out, errors = run("--memory", "768M", "--", *command)
     expect(code == 0, f"exit code {code}: {errors}")
     machine, wrong = json.loads(out), []
-    for _ in range(20):  # other programs move the host's figures, too
+    off = [(i, key, m[key]) for i, m in enumerate(machine) for key in m if not 0.9 * n < abs(m[key]) < 1.2 * n]
+    expect(not off and len(machine[0]) == 7, f"of {n} kB: {off}")
+    for _ in range(10):  # other programs move the host's figures, too
         code, out, errors = outcome(command)
         expect(code == 0, f"natively {code}: {errors}")
         host = json.loads(out)
         wrong = [(("taken", "given back")[i], key, h[key], machine[i][key]) for i, h in enumerate(host) for key in h
-                 if abs(h[key]) < size * 512 or not agrees(h[key], machine[i][key])]
+                 if h[key] * machine[i][key] <= 0 or (key == "top: RES" and not agrees(h[key], machine[i][key]))]
         if not wrong:
             break
-    expect(not wrong and len(machine[0]) == 7, f"(when, figure, host, machine): {wrong}")
+    expect(not wrong, f"(when, figure, host, machine): {wrong}")
 
 
 def shell(script, *options):
