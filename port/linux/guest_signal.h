@@ -26,10 +26,8 @@ void finish_syscall(struct kthread *k, struct ucontext_host *uc);
 /* Blocks every signal, the kernel's own too (touch no guest memory meanwhile); returns the mask to go back to. */
 u64 signals_hold(void);
 void signals_let(u64 mask);
-/* A thread ends, its signals blocked: what it has noted for the process goes back to the process. */
+/* A thread ends, its signals blocked: what it has noted for the process, or requeued for itself, goes back to the process. */
 void signals_hand_back(struct kthread *k);
-/* A thread that ends: what it was given back of the process's is for the others. */
-void signals_leave(struct kthread *k);
 u64 guest_mask(const struct kthread *k, const struct ucontext_host *uc);
 void set_guest_mask(struct kthread *k, struct ucontext_host *uc, u64 mask);
 /* Ends the process as if by that signal's default action. */

@@ -25,8 +25,6 @@
 #define SLOW_NS 1000000u        /* of this thread for 2 MiB: what 512 small pages cost */
 #define MIN_SKIP 24u            /* blocks by small pages after a slow one; doubles */
 #define MAX_SKIP 1024u
-#define HOST_MADV_HUGEPAGE 14
-#define HOST_MADV_POPULATE_WRITE 23 /* from Linux 5.14 */
 
 /* Not the wall's: who was preempted is not slow. */
 static u64 thread_ns(void)
@@ -43,7 +41,7 @@ static void populate(u64 offset)
 		      RAM_OFFSET + offset) < 0)
 		return;
 	host_call(__NR_madvise, SCRATCH_BASE, BLOCK_SIZE, HOST_MADV_HUGEPAGE);
-	host_call(__NR_madvise, SCRATCH_BASE, BLOCK_SIZE, HOST_MADV_POPULATE_WRITE);
+	host_call(__NR_madvise, SCRATCH_BASE, BLOCK_SIZE, MADV_POPULATE_WRITE);
 	host_call(__NR_munmap, SCRATCH_BASE, BLOCK_SIZE);
 }
 

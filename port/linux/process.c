@@ -180,7 +180,6 @@ long sys_exit_thread(struct trap *t, int code)
 	if (__atomic_sub_fetch(&kproc.nliving, 1, __ATOMIC_SEQ_CST) == 0)
 		return sys_exit_group(t, code << 8 >> 8);
 	thread_release_user(k);
-	signals_leave(k);
 	if (k->tid != kproc.pid)
 		thread_leave(k, code);
 	first_thread_waits(k, t->uc);

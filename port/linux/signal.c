@@ -166,7 +166,7 @@ void signals_let(u64 mask)
 }
 
 /* The host lets only the first thread say how a signal came about; for the others it keeps at least the signal. */
-void signals_hand_back(struct kthread *k)
+static void hand_back_noted(struct kthread *k)
 {
 	s32 code, sig = (s32)k->pending_sig;
 
@@ -180,11 +180,12 @@ void signals_hand_back(struct kthread *k)
 		host_call(__NR_kill, kproc.pid, sig);
 }
 
-void signals_leave(struct kthread *k)
+void signals_hand_back(struct kthread *k)
 {
 	s64 now[2] = { 0, 0 };
 	long sig;
 
+	hand_back_noted(k);
 	while (k->requeued && (sig = host_call(__NR_rt_sigtimedwait, &k->requeued, NULL, now, 8)) > 0)
 		host_call(__NR_kill, kproc.pid, sig);
 }
@@ -199,7 +200,7 @@ void requeue_signal(struct kthread *k, int sig, const u8 *info)
 	if (code != SI_TKILL) {
 		if (host_call(__NR_rt_sigqueueinfo, kproc.pid, sig, info) == 0)
 			return;
-		k->requeued |= SIGBIT(sig); /* ours for now, not to be lost with us */
+		k->requeued |= SIGBIT(sig); /* this thread's alone: signals_hand_back() */
 	}
 	if (host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), k->tid, sig, info) < 0)
 		host_call(__NR_tgkill, host_call(__NR_getpid), k->tid, sig);

@@ -132,14 +132,15 @@ static void populate_shared(int fd, u64 memory)
 {
 	u64 kernel = memory > ZONE_DMA32_END ? ZONE_DMA32_END : memory >= ZONE_DMA_END + HUGE ? ZONE_DMA_END : 0;
 	u64 records = ALIGN_DOWN(kernel / PAGE_SIZE * sizeof(struct frame), HUGE);
-	u64 blocks[] = { CTX_OFFSET, 0, RAM_OFFSET + kernel, MEM_MAP_OFFSET + records };
+	enum { RAM_BLOCK = 2 };
+	u64 blocks[] = { CTX_OFFSET, 0, [RAM_BLOCK] = RAM_OFFSET + kernel, MEM_MAP_OFFSET + records };
 	u8 *begun = (u8 *)(SHARED_BASE + RAM_BLOCKS_OFFSET);
 	u64 start = thread_ns();
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(blocks) && thread_ns() - start < POPULATE_NS; i++)
 		populate_block(fd, blocks[i]);
-	begun[kernel / HUGE] = i > 2; /* hugeram.c need not */
+	begun[kernel / HUGE] = i > RAM_BLOCK; /* then hugeram.c need not */
 }
 
 static int map_shared(int fd, u64 memory)
