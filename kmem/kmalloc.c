@@ -17,13 +17,11 @@
 
 /* Bytes of each class, as in Linux: powers of two, and 96 and 192. */
 static const u16 class_size[KMALLOC_CLASSES] = {8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192};
-/* (size - 1) / 8 -> class, up to 192 bytes. */
-static const u8 small_class[24] = {0, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6};
-
-static inline unsigned size_class(size_t size)
-{
-	return size <= 192 ? small_class[(size - 1) / 8] : 64 - (unsigned)__builtin_clzll(size - 1) - 1;
-}
+/* (size - 1) / 8 -> class.  One table for all sizes: a branch between small and large ones costs every call more than a line of cache. */
+static const u8 class_of[KMALLOC_MAX_CACHE_SIZE / 8] = {
+	[0] = 0, [1] = 1, [2 ... 3] = 2, [4 ... 7] = 3, [8 ... 11] = 4, [12 ... 15] = 5, [16 ... 23] = 6, [24 ... 31] = 7,
+	[32 ... 63] = 8, [64 ... 127] = 9, [128 ... 255] = 10, [256 ... 511] = 11, [512 ... 1023] = 12,
+};
 
 static unsigned large_order(size_t size)
 {
@@ -60,7 +58,7 @@ static inline void *kmalloc_caller(struct quire *q, size_t size, gfp_t gfp, u64 
 		return alloc_odd_size(q, size, gfp);
 	if (unlikely(gfp & (__GFP_DMA | __GFP_RECLAIMABLE)))
 		classes = q->kmem.kmalloc[gfp & __GFP_DMA ? KMALLOC_DMA : KMALLOC_RECLAIM];
-	return cache_alloc(q, classes[size_class(size)], gfp, caller);
+	return cache_alloc(q, classes[class_of[(size - 1) / 8]], gfp, caller);
 }
 
 static void free_large(struct quire *q, struct frame *f, const void *p, u64 caller)
@@ -99,10 +97,12 @@ static __attribute__((noinline)) void kfree_odd(struct quire *q, const void *p, 
 /* As in cache_alloc(), every way out of here is a return or a tail call. */
 static inline void kfree_caller(struct quire *q, const void *p, u64 caller)
 {
-	u64 at = (u64)(uintptr_t)p - (u64)(uintptr_t)q->cfg.direct_map, off = at & (PAGE_SIZE - 1);
-	struct frame *s = &q->cfg.mem_map[at >> PAGE_SHIFT];
+	u64 a = (u64)(uintptr_t)p, off = a & (PAGE_SIZE - 1);
+	/* What was just freed is what is allocated next, so each step from p to its magazine delays every pair of calls: two fewer than
+	 * by way of the frame number. */
+	struct frame *s = (void *)(uintptr_t)(q->kmem.mem_map_bias + (a >> PAGE_SHIFT) * sizeof(struct frame));
 
-	if (unlikely(at >= q->cfg.memory)) {
+	if (unlikely(a - (u64)(uintptr_t)q->cfg.direct_map >= q->cfg.memory)) {
 		kfree_odd(q, p, caller);
 		return;
 	}

@@ -24,6 +24,7 @@ int kmem_init(struct quire *q)
 
 	q->kmem.nr_slots = KMEM_OWN_SLOTS + q->cfg.nr_cpus;
 	q->kmem.secret = port_random(q);
+	q->kmem.mem_map_bias = (u64)(uintptr_t)q->cfg.mem_map - ((u64)(uintptr_t)q->cfg.direct_map >> PAGE_SHIFT) * sizeof(struct frame);
 	q->kmem.debug_flags =
 		(q->cfg.debug_poison ? SLAB_POISON | SLAB_RED_ZONE : 0) | (q->cfg.debug_owner ? SLAB_STORE_USER : 0);
 	for (i = 0; i < QUIRE_MAX_CPUS; i++)

@@ -79,6 +79,7 @@ enum kmalloc_kind { KMALLOC_NORMAL, KMALLOC_RECLAIM, KMALLOC_DMA, KMALLOC_KINDS 
 struct kmem {
 	struct kmem_cache *kmalloc[KMALLOC_KINDS][KMALLOC_CLASSES]; /* immutable after boot */
 	u64 secret;                      /* immutable; marks free objects */
+	u64 mem_map_bias;                /* immutable: frame record of address a = mem_map_bias + (a >> PAGE_SHIFT) * its size */
 	u32 nr_slots;                    /* immutable */
 	u32 debug_flags;                 /* immutable: SLAB_* that every cache gets, from cfg.debug_* */
 	struct mutex reap_mutex;         /* held while a cache disappears */
