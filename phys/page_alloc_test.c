@@ -553,6 +553,40 @@ static void busy_slot_delays_nobody(void **state)
 	finish(q, before);
 }
 
+/* A list that is far above its limit (which is 0 below the low watermark) gets shorter with every free, but no free gives back so much
+ * that a log of 16384 stores could not hold it. */
+static void long_lists_shrink_in_steps(void **state)
+{
+	struct quire *q = boot(NULL);
+	struct per_cpu_pages *pcp = &q->phys.cpus[0].pcp[ZONE_DMA32];
+	u64 before = nr_free_pages(q);
+	struct frame *chain = NULL, *last = alloc_page(q, GFP_KERNEL);
+	s32 count;
+	int i;
+
+	set_min_free_kbytes(q, 16 << 10);
+	for (i = 0; i < 2000; i++) {
+		struct frame *f = alloc_page(q, GFP_KERNEL);
+
+		assert_non_null(f);
+		f->private = (u64)(uintptr_t)chain;
+		chain = f;
+	}
+	spit_out(q, chain);
+	assert_true(pcp->count > 1000);
+	set_min_free_kbytes(q, q->cfg.memory >> 10);
+	pcp_refresh_sizes(&q->phys.zones[ZONE_DMA32], pcp);
+	assert_int_equal(pcp->high, 0);
+	for (; pcp->count > 1; last = alloc_page(q, GFP_KERNEL | __GFP_MEMALLOC)) {
+		count = pcp->count;
+		__free_pages(q, last, 0);
+		assert_in_range(count + 1 - pcp->count, 1, 100);
+	}
+	if (last)
+		__free_pages(q, last, 0);
+	finish(q, before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -577,6 +611,7 @@ int main(void)
 		cmocka_unit_test(types_do_not_mix),
 		cmocka_unit_test(lookup_and_take),
 		cmocka_unit_test(busy_slot_delays_nobody),
+		cmocka_unit_test(long_lists_shrink_in_steps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,8 +139,10 @@ void pcp_trim(struct quire *q, struct phys_cpu *c, unsigned zone)
 	if (!pcp->batch)
 		drain_some(q, c, zone, 0);
 	excess = pcp->count - pcp->high;
-	if (excess > 0)
-		drain_some(q, c, zone, MIN(excess + (s32)pcp->batch, pcp->count));
+	/* A list may be thousands of frames too long at once: its limit is 0 below the low watermark, and follows min_free_kbytes.  They
+	 * leave step by step, with each frame that is freed, and not in a transaction that has written much already. */
+	if (excess > 0 && port_ctx()->log_len < UNDO_BREAK)
+		drain_some(q, c, zone, MIN(excess + (s32)pcp->batch, MIN(pcp->count, DRAIN_STEP)));
 }
 
 static struct phys_cpu *slot_try_hard(struct quire *q, struct phys_cpu *c, bool may_poll)
