@@ -200,6 +200,32 @@ static void test_higher_priority_first(void **state)
 	end_world(w.q);
 }
 
+/* With swap full, all of memory is not searched for the one or two pages that have a slot all the same: before somebody was killed that took
+ * seconds, under a lock that the victim's death needed. */
+static void test_full_swap_is_not_searched(void **state)
+{
+	struct world w = { .q = machine_with_swap(&(struct sim_config){ .memory = 16 * MIB }, 2 * MIB), .rnd = 1 };
+	struct proc p = proc_new(w.q, 2048);
+	u64 before;
+
+	for (u32 i = 0; i < 2048; i++)
+		write_page(&w, &p, i);
+	swap_out_all(w.q);
+	for (u32 i = 0; i < 2048 && !w.q->nr_swapcache_pages; i += 8)
+		check_page(&w, &p, i);
+	for (u32 i = 0; i < 20 && w.q->nr_free_swap_pages; i++)
+		try_to_free_pages(w.q, GFP_KERNEL, 0);
+	assert_int_equal(w.q->nr_free_swap_pages, 0);
+	assert_in_range(w.q->nr_swapcache_pages, 1, 30);
+	before = w.q->vm_events[PGSCAN_DIRECT];
+	try_to_free_pages(w.q, GFP_KERNEL, 0);
+	assert_in_range(w.q->vm_events[PGSCAN_DIRECT] - before, 0, 200);
+	for (u32 i = 0; i < 2048; i++)
+		check_page(&w, &p, i);
+	proc_exit(&p);
+	end_world(w.q);
+}
+
 /* A locked page stays, whatever reclaim tries. */
 static void test_locked_pages_stay(void **state)
 {
@@ -446,7 +472,8 @@ int main(void)
 		cmocka_unit_test(test_fork_shares_a_slot), cmocka_unit_test(test_large_folio_of_many),
 		cmocka_unit_test(test_read_error_is_sigbus),
 		cmocka_unit_test(test_damaged_page_is_noticed), cmocka_unit_test(test_swapoff_brings_everything_back),
-		cmocka_unit_test(test_higher_priority_first), cmocka_unit_test(test_locked_pages_stay),
+		cmocka_unit_test(test_higher_priority_first), cmocka_unit_test(test_full_swap_is_not_searched),
+		cmocka_unit_test(test_locked_pages_stay),
 		cmocka_unit_test(test_lazily_freed_pages_are_dropped),
 		cmocka_unit_test(test_four_times_memory), cmocka_unit_test(test_blocks_come_back_whole), cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_dear_faults), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
 		cmocka_unit_test(test_model_with_failures), cmocka_unit_test(test_model_with_room), cmocka_unit_test(test_failure_sweep),

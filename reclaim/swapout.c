@@ -26,6 +26,7 @@
 #define BLOCKED_SPINS 200u
 #define BLOCKED_NS 50000u
 #define BREATH 8u
+#define CACHE_WORTH_IT 32u /* with swap full, pages in its cache are looked for if they are one in so many */
 
 /* ---- unmapping ---- */
 
@@ -250,6 +251,15 @@ static void take_shmem(struct swapout *b, struct folio *folio)
 	swapout_release(q, folio);
 }
 
+/* Under q->lock.  Without free slots only what already has one can leave: to look for a handful of such pages among all would keep everybody
+ * busy for seconds, and the lock, before somebody is killed. */
+static bool anon_can_leave(const struct quire *q)
+{
+	u64 anon = q->nr_lru_pages[LRU_INACTIVE_ANON] + q->nr_lru_pages[LRU_ACTIVE_ANON];
+
+	return q->nr_free_swap_pages || q->nr_swapcache_pages > anon / CACHE_WORTH_IT;
+}
+
 /* One candidate.  False when there is none left. */
 static bool take_one(struct swapout *b)
 {
@@ -260,6 +270,8 @@ static bool take_one(struct swapout *b)
 	bool split = false;
 
 	spin_lock(&q->lock);
+	if (!anon_can_leave(q))
+		b->sc->budget = 0; /* swap has become full */
 	folio = reclaim_next(b->sc);
 	if (!folio) {
 		spin_unlock(&q->lock);
@@ -336,7 +348,7 @@ bool can_swap(struct quire *q)
 	bool yes;
 
 	spin_lock(&q->lock);
-	yes = q->nr_free_swap_pages || q->nr_swapcache_pages;
+	yes = anon_can_leave(q);
 	spin_unlock(&q->lock);
 	return yes;
 }
