@@ -101,5 +101,5 @@ static void kept(struct scan_control *sc, struct folio *folio, enum keep_reason 
 
 const struct reclaim_policy policy_second_chance = {
 	.name = "second-chance", .place = place, .activate = activate, .deactivate = deactivate, .is_active = is_active,
-	.next = next, .kept = kept,
+	.next = next, .kept = kept, .knows_refaults = true,
 };

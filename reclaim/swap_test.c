@@ -397,7 +397,8 @@ static u64 one_turn(struct quire *q, u64 pages)
 static void test_dear_faults(void **state)
 {
 	for (u32 dear = 0; dear < 2; dear++) {
-		struct world w = { .q = machine_with_swap(&(struct sim_config){ .memory = 16 * MIB }, 16 * MIB), .rnd = 1 };
+		struct sim_config cfg = { .memory = 16 * MIB, .policy = &policy_clock };
+		struct world w = { .q = machine_with_swap(&cfg, 16 * MIB), .rnd = 1 };
 		struct proc p = proc_new(w.q, 64);
 		u64 freed = 0;
 
@@ -423,6 +424,64 @@ static void test_dear_faults(void **state)
 		proc_exit(&p);
 		end_world(w.q);
 	}
+}
+
+static u64 resident(struct proc *p)
+{
+	return (u64)sim_process_mm(p->p)->rss[MM_ANONPAGES];
+}
+
+static void activate_all(struct quire *q)
+{
+	struct folio *folio;
+
+	spin_lock(&q->lock);
+	while ((folio = lru_tail(q, LRU_KIND_ANON, 0)))
+		q->lru.policy->activate(q, folio);
+	spin_unlock(&q->lock);
+}
+
+/* Where a page that is out comes back for the price of an answer, none is asked that never was out; who has been active is believed first, and
+ * asked then. */
+static void test_dear_faults_near_swap(void **state)
+{
+	struct world w = { .q = machine_with_swap(&(struct sim_config){ .memory = 16 * MIB }, 16 * MIB), .rnd = 1, .last_tag = 6 };
+	struct proc p = proc_new(w.q, 48), active = proc_new(w.q, 304);
+	u64 turns = 0;
+
+	w.q->caps |= PORT_CAP_DEAR_FAULTS;
+	for (u32 i = 0; i < 304; i++) {
+		w.last_tag = 6; /* they all get smaller */
+		write_page(&w, &active, i);
+	}
+	activate_all(w.q);
+	for (u32 i = 0; i < 48; i++) {
+		w.last_tag = 6;
+		write_page(&w, &p, i);
+	}
+	/* All 48 are young; those that go were not asked before, and the others still are. */
+	assert_true(one_turn(w.q, 48) > 0);
+	assert_true(resident(&p) < 48);
+	assert_int_equal(nr_young(&p), resident(&p));
+	for (u32 i = 0; i < 48; i++)
+		check_page(&w, &p, i);
+	assert_true(w.q->vm_events[WORKINGSET_ACTIVATE_ANON] > 0);
+	while (nr_young(&active) == 304) {
+		assert_true(turns++ < 100);
+		one_turn(w.q, 64);
+		assert_int_equal(resident(&active), 304);
+	}
+	assert_true(turns > 304 / 64);
+	/* Nobody answers: now they go. */
+	for (turns = 0; resident(&active) > 152; turns++) {
+		assert_true(turns < 100);
+		one_turn(w.q, 64);
+	}
+	for (u32 i = 0; i < 304; i++)
+		check_page(&w, &active, i);
+	proc_exit(&active);
+	proc_exit(&p);
+	end_world(w.q);
 }
 
 /* Every allocation and every I/O of a small life with swap is made to fail in turn. */
@@ -475,7 +534,7 @@ int main(void)
 		cmocka_unit_test(test_higher_priority_first), cmocka_unit_test(test_full_swap_is_not_searched),
 		cmocka_unit_test(test_locked_pages_stay),
 		cmocka_unit_test(test_lazily_freed_pages_are_dropped),
-		cmocka_unit_test(test_four_times_memory), cmocka_unit_test(test_blocks_come_back_whole), cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_dear_faults), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
+		cmocka_unit_test(test_four_times_memory), cmocka_unit_test(test_blocks_come_back_whole), cmocka_unit_test(test_kswapd_balances), cmocka_unit_test(test_dear_faults), cmocka_unit_test(test_dear_faults_near_swap), cmocka_unit_test(test_madvise_pageout), cmocka_unit_test(test_model), cmocka_unit_test(test_model_hosted_tlb),
 		cmocka_unit_test(test_model_with_failures), cmocka_unit_test(test_model_with_room), cmocka_unit_test(test_failure_sweep),
 	};
 

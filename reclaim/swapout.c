@@ -86,14 +86,27 @@ static void entry_is_gone(struct quire *q, struct folio *folio, struct mm_struct
 	port_tlb_flush_range(mm, addr, addr + PAGE_SIZE);
 }
 
-/* The entry is young: shall the page say again whether it is used, by a fault?  Where that is dear, one that has just answered is believed once
- * more: the next question comes a turn of the lists later, and what is not used any more stays a turn longer. */
-static bool ask_again(const struct quire *q, struct folio *folio)
+/* The entry is young.  To ask whether the page is used means to make it old: who uses it answers by a fault. */
+enum youth {
+	YOUTH_ASK,     /* it stays, and is asked */
+	YOUTH_BELIEVE, /* it stays */
+	YOUTH_NOTHING, /* it goes all the same */
+};
+
+/* Where faults are dear, a page that has just answered is believed once more: the next question comes a turn of the lists later, and what is not
+ * used any more stays a turn longer.  And where what goes is in memory still, bringing a page back costs little more than an answer: then only those
+ * are asked of which we know that they came back, and came back soon (FF_WORKINGSET); that counts as their first answer. */
+static enum youth judge_youth(const struct quire *q, struct folio *folio)
 {
+	bool asked = folio->f.flags & FF_ASKED, near;
+
 	if (!(q->caps & PORT_CAP_DEAR_FAULTS))
-		return true;
+		return YOUTH_ASK;
+	near = q->lru.policy->knows_refaults && swap_is_memory(q);
+	if (near && !(folio->f.flags & FF_WORKINGSET))
+		return YOUTH_NOTHING;
 	folio->f.flags ^= FF_ASKED;
-	return folio->f.flags & FF_ASKED;
+	return asked == near ? YOUTH_ASK : YOUTH_BELIEVE;
 }
 
 static void make_old(struct swapout *b, struct mm_struct *mm, u64 addr, pte_t *slot)
@@ -118,9 +131,12 @@ static bool entry_may_go(struct swapout *b, struct folio *folio, struct vm_area_
 	if (pte_dirty(p))
 		folio->f.flags |= FF_DIRTY;
 	if (pte_young(p) && b->sc->priority >= DEF_PRIORITY / 2 && !is_lazily_free(folio)) {
-		if (ask_again(b->q, folio))
+		enum youth y = judge_youth(b->q, folio);
+
+		if (y == YOUTH_ASK)
 			make_old(b, mm, addr, slot);
-		return stop(b, UNMAP_REFERENCED);
+		if (y != YOUTH_NOTHING)
+			return stop(b, UNMAP_REFERENCED);
 	}
 	return batch_has_mm(b, mm) || stop(b, UNMAP_BUSY);
 }

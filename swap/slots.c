@@ -213,6 +213,17 @@ static u64 alloc_but(struct quire *q, u32 but)
 	return entry;
 }
 
+bool swap_is_memory(const struct quire *q)
+{
+	for (u32 i = 0; i < q->swap.nr_order; i++) {
+		const struct swap_area *a = q->swap.areas[q->swap.order[i]];
+
+		if (!a->full && a->used < a->pages)
+			return !a->ops->io;
+	}
+	return false;
+}
+
 u64 swap_alloc(struct quire *q)
 {
 	return alloc_but(q, 0);

@@ -115,6 +115,8 @@ struct swap_area {
 };
 
 /* ---- swap/slots.c ---- */
+/* Under q->lock: will what goes out next stay in memory (compressed)?  False when there is no swap. */
+bool swap_is_memory(const struct quire *q);
 /* Under q->lock.  A slot with count 1 for the caller's entry; 0 when swap is full or memory short. */
 u64 swap_alloc(struct quire *q);
 /* The same, but in none of those areas (a mask of types), and held. */

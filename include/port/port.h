@@ -22,7 +22,7 @@ struct ctx;
 #define PORT_CAP_TBI BIT(5)          /* the MMU ignores the top byte of user addresses */
 #define PORT_CAP_BBM BIT(6)          /* a translation may change its size, its frames unchanged, without break-before-make (FEAT_BBM) */
 #define PORT_CAP_CONT BIT(7)         /* the TLB makes use of the contiguous hint */
-#define PORT_CAP_DEAR_FAULTS BIT(8)  /* an Access flag fault costs thousands of instructions: reclaim asks for use half as often */
+#define PORT_CAP_DEAR_FAULTS BIT(8)  /* an Access flag fault costs thousands of instructions: reclaim asks for use more rarely */
 u64 port_caps(const struct quire *q);
 
 /* ---- contexts and waiting ---- */

@@ -78,6 +78,9 @@ struct reclaim_policy {
 	struct folio *(*next)(struct scan_control *sc);
 	/* The candidate stays; it must not be the next candidate again at once. */
 	void (*kept)(struct scan_control *sc, struct folio *folio, enum keep_reason why);
+	/* It keeps apart what has come back soon after it had gone, with FF_WORKINGSET.  Then, where faults are dear (PORT_CAP_DEAR_FAULTS)
+	 * and swap is in memory, anonymous pages that have not are not asked whether they are used. */
+	bool knows_refaults;
 	/* Not NULL: when a candidate is found used, the mechanism asks its neighbours in the page table too, and names those that
 	 * were used. */
 	void (*young)(struct quire *q, struct folio *folio);
