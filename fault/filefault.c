@@ -12,6 +12,7 @@
 
 #define FAULT_AROUND_PAGES 16u
 #define FAULT_AROUND_TOKENS 64u
+#define FAULT_AROUND_TEXT 512u
 
 /* Entry for a page of the file itself: never writable in a private mapping, for there the first write copies. */
 static pte_t file_pte(const struct vm_area_struct *vma, pfn_t pfn, bool dirty)
@@ -83,12 +84,16 @@ static void around_window(const struct vm_fault *vmf, u64 pages, u64 *first, u64
 	*last = *first + ((end - start) >> PAGE_SHIFT) - 1;
 }
 
+/* Text jumps about in all of itself, and an entry costs a hundredth of a trap: while memory is ample what is cached of it is mapped at once. */
 static u64 around_pages(const struct vm_fault *vmf)
 {
 	const struct quire_config *cfg = &vmf->q->cfg;
 
-	if (mapping_is_token(vmf->vma->vm_file->mapping))
-		return cfg->fault_around_tokens ? cfg->fault_around_tokens : FAULT_AROUND_TOKENS;
+	if (mapping_is_token(vmf->vma->vm_file->mapping)) {
+		if (cfg->fault_around_tokens)
+			return cfg->fault_around_tokens;
+		return (vmf->vma->vm_flags & VM_EXEC) && memory_allows(vmf->q, 0) ? FAULT_AROUND_TEXT : FAULT_AROUND_TOKENS;
+	}
 	return cfg->fault_around_pages ? cfg->fault_around_pages : FAULT_AROUND_PAGES;
 }
 

@@ -338,6 +338,39 @@ static void test_program_data(void **state)
 	end(&r, t);
 }
 
+/* Small data of a library is copied in blocks from its start, wherever that is; that of a file without text page by page. */
+static void test_library_data(void **state)
+{
+	enum { TEXT = 5, DATA = 7 };
+	struct sim_config cfg = config();
+	struct rig r = rig_new(&cfg);
+	struct test_file *t = tf_new(r.q, 1, (TEXT + DATA) * PAGE_SIZE, AS_TOKEN);
+	struct mm_struct *mm = r.mm;
+	u64 a = map_file(mm, t->file, (TEXT + DATA) * PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, 0), d = a + TEXT * PAGE_SIZE, i;
+
+	(void)state;
+	assert_int_equal(do_mmap(mm, t->file, d, DATA * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED, TEXT), (long)d);
+	/* 4 + 2 + 1 */
+	store8(&r, d + 5 * PAGE_SIZE, 5);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 2);
+	store8(&r, d + 6 * PAGE_SIZE, 6);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 3);
+	store8(&r, d + 2 * PAGE_SIZE, 2);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 7);
+	assert_int_equal(t->copy_outs, 3);
+	for (i = 0; i < DATA; i++)
+		assert_int_equal(load8(&r, d + i * PAGE_SIZE + 8), (TEXT + i + 1) * 0x0101010101010101ull);
+	/* What cannot be executed is no library's. */
+	assert_int_equal(do_munmap(mm, a, (TEXT + DATA) * PAGE_SIZE), 0);
+	a = map_file(mm, t->file, (TEXT + DATA) * PAGE_SIZE, PROT_READ, MAP_PRIVATE, 0);
+	d = a + TEXT * PAGE_SIZE;
+	assert_int_equal(do_mmap(mm, t->file, d, DATA * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED, TEXT), (long)d);
+	store8(&r, d + 2 * PAGE_SIZE, 2);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 1);
+	check_cache(&r, t->m);
+	end(&r, t);
+}
+
 /* ---- shmem ---- */
 
 static void test_shmem(void **state)
@@ -421,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_shared_write_and_writeback), cmocka_unit_test(test_beyond_the_end),
 		cmocka_unit_test(test_truncate), cmocka_unit_test(test_plain_io_is_coherent),
 		cmocka_unit_test(test_readahead_grows), cmocka_unit_test(test_tokens), cmocka_unit_test(test_program_data),
+		cmocka_unit_test(test_library_data),
 		cmocka_unit_test(test_shmem),
 		cmocka_unit_test(test_shared_anonymous_fork),
 	};

@@ -25,6 +25,8 @@
 #define RLIMIT_NOFILE 7
 #define MAX_INTERP_DEPTH 5
 #define SHEBANG_SIZE 256      /* BINPRM_BUF_SIZE */
+#define LOW_FDS 32
+#define START_STACK (8 * PAGE_SIZE) /* of arguments and environment, mapped at once */
 #define MAX_ARG_STRLEN (32 * PAGE_SIZE)
 
 /* A prepared exec: valid between (1) and (4). */
@@ -305,10 +307,29 @@ long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags)
 
 /* ---- the point of no return ---- */
 
-static void close_one_on_exec(long fd)
+/* Whether the descriptor is open. */
+static bool close_one_on_exec(long fd)
 {
-	if (fd != KERNEL_FD && host_call(__NR_fcntl, fd, F_GETFD) == FD_CLOEXEC)
+	long flags = fd == KERNEL_FD ? -EBADF : host_call(__NR_fcntl, fd, F_GETFD);
+
+	if (flags >= 0 && (flags & FD_CLOEXEC))
 		host_call(__NR_close, fd);
+	return flags >= 0;
+}
+
+/* Few, and low as they mostly are: asking for each is cheaper than a list from /proc.  Linux says since 6.2 how many there are, in the size
+ * of the directory; 0 else. */
+static bool close_few_on_exec(void)
+{
+	struct { u64 dev, ino, nlink; u32 mode, uid, gid, pad; u64 rdev, size, rest[11]; } st; /* struct stat, 144 bytes */
+	u64 fd, left;
+
+	if (host_call(__NR_stat, "/proc/thread-self/fd", &st) < 0 || st.size < 2)
+		return false;
+	left = st.size - 1; /* KERNEL_FD */
+	for (fd = 0; left && fd < LOW_FDS; fd++)
+		left -= close_one_on_exec((long)fd);
+	return !left;
 }
 
 /* The table is full, or there is no /proc: one by one. */
@@ -330,6 +351,8 @@ static void close_on_exec(void)
 	long fd, n, at;
 
 	host_call(__NR_unshare, CLONE_FILES);
+	if (close_few_on_exec())
+		return;
 	fd = host_call(__NR_openat, AT_FDCWD, "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY | HOST_O_CLOEXEC);
 	if (fd < 0) {
 		close_all_on_exec();
@@ -366,8 +389,19 @@ static void switch_mm(struct kthread *k, struct mm_struct *mm)
 	kproc.flushed = host_mm_of(mm)->base;
 	kproc.seq_next = 0;
 	install_unlock();
-	ctx_join_mm(k->ctx, mm);
+	/* First the old one goes: who is on no address space undoes little at once, and the child of a fork has touched little of its
+	 * log yet. */
 	task_set_mm(task, mm);
+	ctx_join_mm(k->ctx, mm);
+}
+
+/* What every start touches first is mapped without a trap for each: text where it begins, and the arguments. */
+static void map_start(u64 entry, u64 sp)
+{
+	struct fault_info info;
+
+	host_fault(entry, esr_make(ESR_EC_IABT_LOW, false, FSC_TRANSLATION + 3), &info);
+	host_map_present(sp & PAGE_MASK, MIN(PAGE_ALIGN(sp) + START_STACK, GUEST_END));
 }
 
 void exec_commit(struct kthread *k, struct ucontext_host *uc)
@@ -393,6 +427,7 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	kproc.nliving = 1;
 	kproc.membarrier = 0;
 	kproc.exec_stop = kproc.exec_busy = 0;
+	map_start(prepared.entry, prepared.sp);
 	start_program(uc, prepared.entry, prepared.sp);
 }
 
@@ -419,11 +454,12 @@ static void wait_buried(void)
 	struct { u64 dev, ino, nlink, rest[15]; } st; /* struct stat, 144 bytes */
 	u32 tries;
 
-	for (tries = 0; tries < 10000; tries++) {
+	for (tries = 0; kproc.threaded && tries < 10000; tries++) {
 		if (host_call(__NR_stat, "/proc/self/task", &st) < 0 || st.nlink <= 3)
-			return;
+			break;
 		host_call(__NR_sched_yield);
 	}
+	kproc.threaded = 0;
 }
 
 /* Until no more than `left` threads are on the address space. */

@@ -145,6 +145,7 @@ struct kproc {
 	struct task *task;
 	s32 pid;
 	u32 nthreads;             /* on the address space; atomically.  A first thread that has ended and waits is not one */
+	u32 threaded;             /* there may be threads that the host has not buried yet */
 	u32 nliving;              /* that have not begun to end; atomically: the last one ends the process */
 	u32 sig_lock;             /* futex mutex over sigactions */
 	u32 nnative;
@@ -158,7 +159,7 @@ struct kproc {
 	u64 seq_next, seq_window; /* refills: where sequential touch would go on; under install */
 	u64 stat_refills, stat_drops;
 	u32 populating;           /* hugeram.c's scratch mapping is in use */
-	u64 fresh;                /* page that the newest flush mapped again, 0 = none; under install */
+	u64 fresh, fresh_end;     /* what the newest flush mapped again last, 0 = nothing; under install */
 	u32 fresh_prot;
 	u32 fork_faults;          /* so many more write faults are noted in fork_hot */
 	u64 *fork_hot;            /* host_mm.hot of the process that forked last: this one, or its parent */

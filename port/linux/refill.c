@@ -122,7 +122,7 @@ static bool leaf_continues(const struct leaf *a, const struct leaf *b, s64 d)
 /* The guest address range that a refill at addr may cover. */
 static void window_of(struct quire *q, u64 addr, const struct leaf *l, u64 *lo, u64 *hi)
 {
-	u64 size = l->kind == RUN_FILE ? FILE_WINDOW : WINDOW_MIN;
+	u64 size = l->kind != RUN_FILE ? WINDOW_MIN : l->prot & PROT_EXEC ? PMD_SIZE : FILE_WINDOW;
 
 	if (l->kind == RUN_RAM && folio_order(l->folio) == PMD_ORDER)
 		size = PMD_SIZE;
@@ -170,6 +170,27 @@ static void run_extend(struct mm_struct *mm, u64 addr, pte_t *slot, const struct
 		r->ino = at->mapping->ino;
 		r->off = (at->index << PAGE_SHIFT) - (addr - r->start);
 	}
+}
+
+/* The run that begins at start, up to end.  False: start is not mapped. */
+static bool run_within(struct mm_struct *mm, u64 start, u64 end, struct run *r)
+{
+	struct leaf at = { .folio = NULL }, l;
+	u64 a;
+
+	if (!leaf_read(mm->q, pgtable_read(mm->q, mm->pgd, start), &at))
+		return false;
+	l = at;
+	for (a = start + PAGE_SIZE; a < end; a += PAGE_SIZE)
+		if (!leaf_read(mm->q, pgtable_read(mm->q, mm->pgd, a), &l) || !leaf_continues(&at, &l, (s64)((a - start) >> PAGE_SHIFT)))
+			break;
+	*r = (struct run){ .start = start, .end = a, .kind = at.kind, .prot = at.prot, .pfn = at.pfn, .mapping = at.mapping,
+			   .off = at.index << PAGE_SHIFT };
+	if (at.mapping) {
+		r->dev = at.mapping->dev;
+		r->ino = at.mapping->ino;
+	}
+	return true;
 }
 
 /* A block of 2 MiB is one run. */
@@ -295,7 +316,7 @@ static bool is_fresh(u64 addr, u32 need)
 	u64 fresh = kproc.fresh;
 
 	kproc.fresh = 0;
-	return fresh && fresh == addr && (kproc.fresh_prot & need) == need && host_mm_of(kproc.mm)->gen == kproc.flushed;
+	return fresh && addr >= fresh && addr < kproc.fresh_end && (kproc.fresh_prot & need) == need && host_mm_of(kproc.mm)->gen == kproc.flushed;
 }
 
 /* Under install.  0, REFILL_MISS as -ENOENT, or the host's error. */
@@ -338,6 +359,25 @@ long host_refill(u64 addr, u32 need)
 	ret = refill_locked(addr & PAGE_MASK, need);
 	install_unlock();
 	return ret;
+}
+
+void host_map_present(u64 start, u64 end)
+{
+	struct run r;
+
+	install_lock();
+	while (start < end) {
+		enum refill_result res = find_run(kproc.mm, start, PROT_READ, &r);
+
+		if (res == REFILL_STALE) {
+			host_tlb_flush();
+			continue;
+		}
+		if (res != REFILL_OK || map_run(&r) < 0)
+			r.end = start + PAGE_SIZE;
+		start = r.end;
+	}
+	install_unlock();
 }
 
 static bool in_native_range(u64 addr)
@@ -491,28 +531,20 @@ void host_tlb_drop_all(void)
 static void refresh(u64 start, u64 end)
 {
 	struct run r;
+	bool valid;
 	u64 a;
 
-	for (a = start; a < end; a += PAGE_SIZE) {
-		struct leaf at = { .folio = NULL };
-		bool valid;
-
+	for (a = start; a < end; a = r.end) {
 		spin_lock(&kproc.mm->lock);
-		valid = leaf_read(kproc.mm->q, pgtable_read(kproc.mm->q, kproc.mm->pgd, a), &at);
-		if (valid) {
-			r = (struct run){ .start = a, .end = a + PAGE_SIZE, .kind = at.kind, .prot = at.prot,
-					  .pfn = at.pfn, .mapping = at.mapping, .off = at.index << PAGE_SHIFT };
-			if (at.mapping) {
-				r.dev = at.mapping->dev;
-				r.ino = at.mapping->ino;
-			}
-		}
+		valid = run_within(kproc.mm, a, end, &r);
 		spin_unlock(&kproc.mm->lock);
 		if (!valid || map_run(&r) < 0) {
+			r.end = a + PAGE_SIZE;
 			host_call(__NR_munmap, a, PAGE_SIZE);
 			continue;
 		}
 		kproc.fresh = a;
+		kproc.fresh_end = r.end;
 		kproc.fresh_prot = r.prot;
 	}
 }

@@ -17,6 +17,9 @@ struct run {
 /* Maps the run around addr if the page tables allow `need` (PROT_*).  0, -ENOENT (ask the core), or a host error. */
 long host_refill(u64 addr, u32 need);
 
+/* What the page tables allow to read in [start, end) is mapped, as they allow it. */
+void host_map_present(u64 start, u64 end);
+
 /* A thread of a process that forks: mappings made after the address space was copied are the parent's only.  Under no
  * lock; then in the child, with nobody else there. */
 u64 installs_mark(void);

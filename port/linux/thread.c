@@ -36,6 +36,7 @@ struct kthread *kthread_alloc(void)
 		;
 	if (i == MAX_SLOTS)
 		return NULL;
+	kproc.threaded = 1;
 	k = (struct kthread *)(TRAP_BASE + i * TRAP_SLOT_SIZE);
 	if (i >= READ_ONCE(slot_mapped)) {
 		if (host_call(__NR_mmap, k, TRAP_SLOT_SIZE, PROT_READ | PROT_WRITE,
@@ -65,6 +66,8 @@ void kthread_forget_others(struct kthread *k)
 {
 	u32 i;
 
+	if (kproc.threaded)
+		kproc.threaded = 0;
 	for (i = 0; i < slot_mapped; i++)
 		if (i != k->slot && slot_busy[i])
 			slot_busy[i] = 0;
