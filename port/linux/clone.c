@@ -21,6 +21,7 @@
 
 #define FORK_FLAGS_HOST (CLONE_PARENT | CLONE_PIDFD | CLONE_FILES | CLONE_FS | CLONE_SYSVSEM | CLONE_IO | 0xffull)
 #define MAX_PID_NS_LEVEL 32u
+#define NEWBORN_TRAPS 3u /* a child that only execs or ends makes so few: to count them would cost it a page */
 #define CLONE_NEW_ANY (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
 		       CLONE_NEWNET)
 
@@ -32,12 +33,12 @@ struct clone_request {
 };
 
 /* The child's first steps as a process of its own.  Runs on the copied trap stack. */
-static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, bool shares_mm)
+static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, s32 pid, u64 flags)
 {
-	s32 pid = (s32)host_call(__NR_getpid);
+	s32 parent = kproc.pid;
 
-	/* Its own context first: until then port_ctx() would be the parent's. */
-	kthread_bind(k, c);
+	/* Its own context first: until then port_ctx() would be the parent's.  The host knows the trap stack already. */
+	kthread_bind_light(k, c);
 	kproc.install = kproc.populating = 0;
 	kproc.sig_lock = 0;
 	kproc.pid = pid;
@@ -48,7 +49,9 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	kproc.exec_stop = kproc.exec_busy = 0;
 	anchors_forget_holders();
 	kproc.ntimers = 0;
-	if (!shares_mm)
+	kproc.newborn = NEWBORN_TRAPS;
+	kproc.vforked = flags & CLONE_VFORK;
+	if (!(flags & CLONE_VM))
 		kproc.flushed = host_mm_of(task->mm)->base;
 	k->pending = 0;
 	k->pending_sig = 0;
@@ -64,7 +67,8 @@ static void child_adopt(struct kthread *k, struct task *task, struct ctx *c, boo
 	host_call(__NR_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 	host_call(__NR_prctl, 1 /* PR_SET_PDEATHSIG */, SIG_PRIVATE, 0, 0, 0);
 	doorbell_ring_birth();
-	if (!port_ctx_alive(ctx_by_id(shared_area()->supervisor_ctx)) || shared_area()->ending)
+	/* From here on we are told of our parent's death, which follows the supervisor's. */
+	if (shared_area()->ending || (host_call(__NR_getppid) != parent && !port_ctx_alive(ctx_by_id(shared_area()->supervisor_ctx))))
 		machine_died();
 }
 
@@ -241,10 +245,11 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 	mask = signals_hold();
 	pid = host_call(__NR_clone, (r->flags & FORK_FLAGS_HOST) | r->exit_signal, 0, &pidfd, 0, 0);
 	if (pid == 0) {
+		pid = host_call(__NR_getpid);
 		/* The context is ours only if the supervisor has not given us up. */
-		if (!birth_change(b.ctx, b.serial, BIRTH_BORN, (s32)host_call(__NR_getpid)))
+		if (!birth_change(b.ctx, b.serial, BIRTH_BORN, (s32)pid))
 			machine_died();
-		child_adopt(k, b.task, b.ctx, share);
+		child_adopt(k, b.task, b.ctx, (s32)pid, r->flags);
 		signals_let(~SIGMASK_NEVER);
 		if (!share)
 			installs_undo(mark);

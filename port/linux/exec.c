@@ -411,7 +411,9 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 
 	switch_mm(k, prepared.mm);
 	anchors_trim();
-	vfork_done(task);
+	if (kproc.vforked)
+		vfork_done(task);
+	kproc.vforked = false;
 	close_on_exec();
 	signals_exec_reset(k);
 	task_set_comm(task, prepared.comm);

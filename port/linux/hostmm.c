@@ -81,7 +81,7 @@ void port_tlb_protect_range(struct mm_struct *mm, u64 start, u64 end)
 	log_range(mm, start & PAGE_MASK, PAGE_ALIGN(end), FLUSH_PROTECT);
 }
 
-int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u64 *gen)
+int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u32 room, u64 *gen)
 {
 	struct host_mm *h = host_mm_of(mm);
 	int n = 0;
@@ -89,7 +89,7 @@ int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u64
 
 	spin_lock(&mm->lock);
 	*gen = h->gen;
-	if (h->gen - since > FLUSH_LOG)
+	if (h->gen - since > room)
 		n = -1;
 	else
 		for (g = since; g < h->gen; g++)

@@ -63,13 +63,14 @@ struct flush_range { u64 start, end; };
 struct host_mm {
 	u64 gen;                  /* number of flushes ever; log[gen % FLUSH_LOG] is the next to write */
 	u64 base;                 /* gen when this mm was made: what its first process agrees with */
-	struct flush_range log[FLUSH_LOG];
 	u32 first_ctx;            /* list of contexts on this mm, by id, through CTXP_NEXT/PREV; 0 = none */
 	u32 nproc;                /* host processes on this mm */
 	u32 next_free;            /* index + 1 while free; machine_shared.pool_lock */
 	u32 index;
 	u64 hot[FORK_HOT];        /* pages that are written to soon after each fork, 0 = none; guesses, no lock, not logged */
+	struct flush_range log[FLUSH_LOG];
 };
+_Static_assert(HOST_MM_OFFSET + MAX_HOST_MM * sizeof(struct host_mm) <= RAM_BLOCKS_OFFSET, "layout.h");
 
 #define CTX_LISTS 1024u
 
@@ -114,7 +115,7 @@ struct machine_shared {
 	struct swapio swapio;     /* requests of swap I/O; atomically */
 	struct quire q;
 };
-_Static_assert(sizeof(struct machine_shared) <= RAM_BLOCKS_OFFSET, "layout.h");
+_Static_assert(sizeof(struct machine_shared) <= HOST_MM_OFFSET, "layout.h");
 #define shared_area() ((struct machine_shared *)SHARED_BASE)
 #define OPT_VERBOSE BIT(0)
 #define OPT_NO_ASLR BIT(1)
@@ -168,6 +169,10 @@ struct kproc {
 	u32 ntimers;              /* and how many there are; atomically.  Those of the process, which ends with exec */
 	u64 installs;             /* refills ever; under install */
 	struct native_range installed[64]; /* what the newest of them mapped: installs % 64 is the next; under install */
+	struct flush_range few_ranges[48]; /* refill.c's, for flushes that fit: most do, and the long ones lie elsewhere; under install */
+	struct flush_range few_kept[16];
+	u32 newborn;              /* so many more trapped calls of this process are not counted (patch.c) */
+	bool vforked;             /* whoever made this process waits until it leaves the address space */
 	struct native_range native[MAX_NATIVE_RANGES];
 	struct guest_sigaction sigaction[NSIG + 1];
 	struct patch_proc patch;

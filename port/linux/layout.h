@@ -6,9 +6,9 @@
  *	0x7b80_0000_0000 .. 0x7b80_0020_0000   scratch of hugeram.c (private)
  *	0x7c00_0000_0000 ..                    SHARED: the machine's memfd, the same everywhere
  *	    + 0                                  struct machine_shared (port state, struct quire)
+ *	    + HOST_MM_OFFSET                     struct host_mm [MAX_HOST_MM], the first in the same 2 MiB
  *	    + RAM_BLOCKS_OFFSET                  one byte per 2 MiB of RAM: hugeram.c
  *	    + CTX_OFFSET                         struct ctx [MAX_CTX]
- *	    + HOST_MM_OFFSET                     struct host_mm [MAX_HOST_MM]
  *	    + MEM_MAP_OFFSET                     frame records
  *	    + RAM_OFFSET                         RAM: the direct map
  *	0x7d00_0000_0000 ..                    trap stacks (private), one TRAP_SLOT_SIZE per thread
@@ -29,11 +29,14 @@
 #define KERNEL_BASE 0x7e0000000000ull
 #define KERNEL_END 0x7e0040000000ull
 
-#define RAM_BLOCKS_OFFSET 0x0020000000ull /* 512 MiB for port state and struct quire; 4.5 million blocks at most */
-#define CTX_OFFSET 0x0040000000ull
-#define MAX_CTX 16384u
-#define HOST_MM_OFFSET 0x0400000000ull /* 15 GiB for contexts (sparse) */
+#define HOST_MM_OFFSET 0x0000100000ull    /* 1 MiB for port state and struct quire */
 #define MAX_HOST_MM 32768u
+#define RAM_BLOCKS_OFFSET 0x0060000000ull /* 4.5 million blocks at most */
+/* A context is half a MiB, mostly log.  The guests' begin with 2 MiB of their own, which a huge page can hold (sup_image.c). */
+#define GUEST_CTX_OFFSET 0x0080000000ull
+#define SUPERVISOR_CTXS 2u
+#define CTX_OFFSET (GUEST_CTX_OFFSET - SUPERVISOR_CTXS * sizeof(struct ctx))
+#define MAX_CTX 16384u
 #define MEM_MAP_OFFSET 0x0500000000ull
 #define RAM_OFFSET 0x2000000000ull     /* 108 GiB of frame records: 9 TiB of RAM would fit */
 #define MAX_RAM (TRAP_BASE - SHARED_BASE - RAM_OFFSET)

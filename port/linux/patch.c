@@ -736,6 +736,10 @@ void patch_consider(u64 ip, long nr)
 
 	if (!enabled() || !kproc.mm || needs_trap(nr))
 		return;
+	if (kproc.newborn) {
+		kproc.newborn--;
+		return;
+	}
 	if (kproc.patch.hot[at].ip != ip) {
 		kproc.patch.hot[at].ip = ip;
 		kproc.patch.hot[at].hits = 0;

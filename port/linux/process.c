@@ -208,7 +208,8 @@ static void process_release(struct kthread *k)
 	struct task *task = kproc.task;
 	struct ctx *c = k->ctx;
 
-	vfork_done(task);
+	if (kproc.vforked)
+		vfork_done(task);
 	ctx_leave_mm(c);
 	kproc.mm = NULL;
 	kproc.task = NULL;

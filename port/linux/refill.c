@@ -268,9 +268,10 @@ static enum refill_result find_run(struct mm_struct *mm, u64 addr, u32 need, str
 static long map_ram(const struct run *r)
 {
 	u64 len = r->end - r->start, offset = (u64)r->pfn << PAGE_SHIFT;
-	u32 flags = MAP_SHARED | MAP_FIXED | (len > PAGE_SIZE ? MAP_POPULATE : 0);
+	u32 flags = MAP_SHARED | MAP_FIXED | (len > PAGE_SIZE || r->in_use ? MAP_POPULATE : 0);
 
-	ram_populate(offset, len);
+	if (!r->in_use)
+		ram_populate(offset, len);
 	return host_call(__NR_mmap, r->start, len, r->prot, flags, KERNEL_FD, RAM_OFFSET + offset);
 }
 
@@ -446,46 +447,53 @@ enum fault_result host_fault(u64 addr, u32 esr, struct fault_info *info)
 
 /* ---- flushing ---- */
 
-/* Ranges that must stay mapped.  One per process, under install; too many pins (over 4096) end the machine. */
+/* Ranges that must stay mapped.  Under install; too many (over 4096) end the machine. */
 struct keep_list {
-	u32 n;
-	bool overflow;
-	struct flush_range r[4096]; /* last: the first few are on the page of n */
+	u32 n, room;
+	struct flush_range *r;
 };
-static struct keep_list kept;
+static struct flush_range many_kept[4096];
+
+/* More than fit into the page that each child writes to anyway. */
+static bool keep_more(struct keep_list *k)
+{
+	if (k->r == many_kept)
+		return false;
+	memcpy(many_kept, k->r, k->n * sizeof(*k->r));
+	k->r = many_kept;
+	k->room = ARRAY_SIZE(many_kept);
+	return true;
+}
+
+static void keep(struct keep_list *k, u64 start, u64 end)
+{
+	BUG_ON(k->n == k->room && !keep_more(k));
+	k->r[k->n].start = start;
+	k->r[k->n++].end = end;
+}
 
 static bool collect_pins(struct ctx *c, void *arg)
 {
-	struct keep_list *k = arg;
 	u32 i, n = MIN(READ_ONCE(c->npins), CTX_MAX_PINS);
 
 	if (c->port_data[CTXP_SERIAL] != kthread()->ctx->port_data[CTXP_SERIAL])
 		return true;
-	for (i = 0; i < n; i++) {
-		if (k->n == ARRAY_SIZE(k->r)) {
-			k->overflow = true;
-			return false;
-		}
-		k->r[k->n].start = c->pins[i].start & PAGE_MASK;
-		k->r[k->n++].end = PAGE_ALIGN(c->pins[i].end);
-	}
+	for (i = 0; i < n; i++)
+		keep(arg, c->pins[i].start & PAGE_MASK, PAGE_ALIGN(c->pins[i].end));
 	return true;
 }
 
-static void keep_pins_and_natives(struct keep_list *k)
+static struct keep_list keep_pins_and_natives(void)
 {
+	struct keep_list k = { .room = ARRAY_SIZE(kproc.few_kept), .r = kproc.few_kept };
 	u32 i;
 
-	k->n = 0;
-	k->overflow = false;
 	spin_lock(&kproc.mm->lock);
-	mm_for_each_ctx(kproc.mm, collect_pins, k);
+	mm_for_each_ctx(kproc.mm, collect_pins, &k);
 	spin_unlock(&kproc.mm->lock);
-	BUG_ON(k->overflow);
-	for (i = 0; i < kproc.nnative && k->n < ARRAY_SIZE(k->r); i++) {
-		k->r[k->n].start = kproc.native[i].start;
-		k->r[k->n++].end = kproc.native[i].end;
-	}
+	for (i = 0; i < kproc.nnative; i++)
+		keep(&k, kproc.native[i].start, kproc.native[i].end);
+	return k;
 }
 
 /* Reads may go on through what is mapped; where something is not, the host stops half-way, and then all of it goes. */
@@ -520,7 +528,8 @@ static void unmap_except(u64 start, u64 end, bool protect, const struct keep_lis
 
 void host_tlb_drop_all(void)
 {
-	keep_pins_and_natives(&kept);
+	struct keep_list kept = keep_pins_and_natives();
+
 	unmap_except(PAGE_SIZE * 16, GUEST_END, false, &kept);
 	kproc.seq_window = WINDOW_MIN;
 }
@@ -538,6 +547,7 @@ static void refresh(u64 start, u64 end)
 		spin_lock(&kproc.mm->lock);
 		valid = run_within(kproc.mm, a, end, &r);
 		spin_unlock(&kproc.mm->lock);
+		r.in_use = true;
 		if (!valid || map_run(&r) < 0) {
 			r.end = a + PAGE_SIZE;
 			host_call(__NR_munmap, a, PAGE_SIZE);
@@ -564,7 +574,8 @@ static void flush_range(u64 start, u64 end, bool protect, const struct keep_list
 
 void host_tlb_drop_range(u64 start, u64 end)
 {
-	keep_pins_and_natives(&kept);
+	struct keep_list kept = keep_pins_and_natives();
+
 	flush_range(start, end, false, &kept);
 }
 
@@ -626,16 +637,22 @@ static int merge_ranges(struct flush_range *r, int n)
 
 void host_tlb_flush(void)
 {
-	static struct flush_range ranges[FLUSH_LOG]; /* as `kept`: one per process, under install */
+	static struct flush_range many[FLUSH_LOG];
+	struct flush_range *ranges = kproc.few_ranges;
+	struct keep_list kept;
 	bool small;
 	u64 gen;
 	int n, i;
 
 	if (!kproc.mm || host_mm_of(kproc.mm)->gen == kproc.flushed)
 		return;
-	n = flush_log_read(kproc.mm, kproc.flushed, ranges, &gen);
+	n = flush_log_read(kproc.mm, kproc.flushed, ranges, ARRAY_SIZE(kproc.few_ranges), &gen);
+	if (n < 0) {
+		ranges = many;
+		n = flush_log_read(kproc.mm, kproc.flushed, ranges, FLUSH_LOG, &gen);
+	}
 	selftest_delay();
-	keep_pins_and_natives(&kept);
+	kept = keep_pins_and_natives();
 	if (n < 0) {
 		struct flush_range all = { PAGE_SIZE * 16, GUEST_END };
 

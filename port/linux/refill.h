@@ -12,6 +12,7 @@ struct run {
 	struct address_space *mapping; /* RUN_FILE */
 	u64 dev, ino, off; /* RUN_FILE: file and byte offset of start */
 	bool shared_write; /* RUN_FILE: the VMA is shared and may be written */
+	bool in_use;      /* RUN_RAM: the host has its frames, and they are about to be used */
 };
 
 /* Maps the run around addr if the page tables allow `need` (PROT_*).  0, -ENOENT (ask the core), or a host error. */

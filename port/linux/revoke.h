@@ -19,9 +19,9 @@ struct ctx *ctx_alloc_child(struct quire *q, u64 serial, u64 parent);
 bool birth_change(struct ctx *c, u64 serial, u32 state, s32 pid);
 void ctx_join_mm(struct ctx *c, struct mm_struct *mm);   /* takes mm->lock */
 void ctx_leave_mm(struct ctx *c);                        /* takes mm->lock */
-/* Entries logged after `since`: copies at most FLUSH_LOG ranges into out, returns their number, or -1 when the log was
- * overrun and everything must go.  *gen = generation that a flush of them reaches.  Takes mm->lock. */
-int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u64 *gen);
+/* Entries logged after `since`: copies at most `room` (<= FLUSH_LOG) ranges into out, returns their number, or -1 when there are more: with
+ * FLUSH_LOG the log was overrun, and everything must go.  *gen = generation that a flush of them reaches.  Takes mm->lock. */
+int flush_log_read(struct mm_struct *mm, u64 since, struct flush_range *out, u32 room, u64 *gen);
 /* Pins, newest last.  Takes mm->lock, so that a revoker either sees the pin or has bumped gen before. */
 int pin_add(struct ctx *c, u64 start, u64 end);
 void pins_drop(struct ctx *c);

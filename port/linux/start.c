@@ -219,5 +219,6 @@ void guest_start(const struct guest_boot *b)
 	k = kthread_alloc();
 	if (!k)
 		fail(-ENOMEM);
+	kthread_forget_others(k); /* the supervisor's */
 	call_on_stack(kthread_stack_top(k), second_half, k);
 }

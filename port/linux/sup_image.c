@@ -26,6 +26,9 @@
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #define HUGE (2ull << 20)
 #define POPULATE_NS 3000000 /* of this thread at boot for all of them: a host may get them 4 KiB by 4 KiB (hugeram.c) */
 
@@ -127,20 +130,45 @@ static void populate_block(int fd, u64 offset)
 	munmap((void *)at, HUGE);
 }
 
-/* What every process uses, most used first; slabs and page tables begin at the start of the highest zone (phys/init.c). */
-static void populate_shared(int fd, u64 memory)
+/* Offsets of what every process uses, most used first; slabs and page tables begin at the start of the highest zone (phys/init.c).
+ * The others only where there are many processes. */
+enum { RAM_BLOCK = 2, BOOT_BLOCKS = 4, BLOCKS = 8 };
+
+static u64 block_offset(u64 memory, size_t i)
 {
 	u64 kernel = memory > ZONE_DMA32_END ? ZONE_DMA32_END : memory >= ZONE_DMA_END + HUGE ? ZONE_DMA_END : 0;
 	u64 records = ALIGN_DOWN(kernel / PAGE_SIZE * sizeof(struct frame), HUGE);
-	enum { RAM_BLOCK = 2 };
-	u64 blocks[] = { CTX_OFFSET, 0, [RAM_BLOCK] = RAM_OFFSET + kernel, MEM_MAP_OFFSET + records };
+	u64 blocks[BLOCKS] = { 0, GUEST_CTX_OFFSET, [RAM_BLOCK] = RAM_OFFSET + kernel, MEM_MAP_OFFSET + records,
+			       GUEST_CTX_OFFSET + HUGE, RAM_OFFSET + kernel + HUGE, RAM_OFFSET + kernel + 2 * HUGE,
+			       RAM_OFFSET + kernel + 3 * HUGE };
+
+	return blocks[i];
+}
+
+static void populate_shared(int fd, u64 memory)
+{
 	u8 *begun = (u8 *)(SHARED_BASE + RAM_BLOCKS_OFFSET);
 	u64 start = thread_ns();
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(blocks) && thread_ns() - start < POPULATE_NS; i++)
-		populate_block(fd, blocks[i]);
-	begun[kernel / HUGE] = i > RAM_BLOCK; /* then hugeram.c need not */
+	for (i = 0; i < BOOT_BLOCKS && thread_ns() - start < POPULATE_NS; i++)
+		populate_block(fd, block_offset(memory, i));
+	begun[(block_offset(memory, RAM_BLOCK) - RAM_OFFSET) / HUGE] = i > RAM_BLOCK; /* then hugeram.c need not */
+}
+
+/* A machine with many processes is worth the time that boot did not take: blocks that lie in small pages become huge ones, one with each
+ * call from *next = 0 on.  Where the host cannot (before Linux 6.1, no memory), nothing changes. */
+void image_collapse(u64 memory, size_t *next)
+{
+	u64 offset;
+
+	if (*next >= BLOCKS || !image_host_huge())
+		return;
+	offset = block_offset(memory, (*next)++);
+	if (offset + HUGE > RAM_OFFSET + memory)
+		return;
+	(void)*(volatile char *)(SHARED_BASE + offset); /* EINVAL where this process has no page table */
+	madvise((void *)(SHARED_BASE + offset), HUGE, MADV_COLLAPSE);
 }
 
 static int map_shared(int fd, u64 memory)

@@ -13,6 +13,8 @@ const struct kernel_exports *image_join(u64 memory, int ram_fd);
 u32 image_vsyscall(void);
 /* Does the host give shared memory huge pages to who asks (transparent_hugepage/shmem_enabled)? */
 bool image_host_huge(void);
+/* After many births: one more block of what all processes share becomes a huge page.  *next: 0 at first. */
+void image_collapse(u64 memory, size_t *next);
 /* Of the kernel inside this program: processes of one machine must agree, for they share pointers into it. */
 extern const u64 kernel_build_id;
 /* The host's vdso and its data pages, from /proc/self/maps. */

@@ -37,6 +37,7 @@
 #define BELL_TAG 0ull
 #define SIGNAL_TAG 1ull
 #define BIRTHS_NS 1000000      /* births are collected for so long */
+#define MANY_BIRTHS 24         /* what the memory that all processes share costs each of them is worth some milliseconds */
 #define BELL_LOOK_NS 1000000000 /* somebody may be killed between ringing and waking */
 #define NEWBORN_POLL_MS 100 /* a child that died before its first step tells nobody */
 #define CONTROL_TAG 2ull
@@ -82,6 +83,7 @@ static void *bell_main(void *arg)
 	struct machine_shared *m = machine();
 	struct sup *s = arg;
 	u32 urgent = 0, births = 0;
+	size_t collapsed = 0;
 
 	for (;;) {
 		u32 word = __atomic_load_n(&m->doorbell, __ATOMIC_SEQ_CST);
@@ -99,6 +101,8 @@ static void *bell_main(void *arg)
 		urgent = __atomic_load_n(&m->urgent, __ATOMIC_SEQ_CST);
 		births = __atomic_load_n(&m->births, __ATOMIC_SEQ_CST);
 		eventfd_write(s->bell, 1);
+		if (births >= MANY_BIRTHS)
+			image_collapse(s->o->memory, &collapsed);
 	}
 	return NULL;
 }
