@@ -364,6 +364,7 @@ static void dup_layout(struct mm_struct *dst, const struct mm_struct *src)
 	dst->abi = src->abi;
 	dst->def_flags = src->def_flags & ~(VM_LOCKED | VM_LOCKONFAULT);
 	dst->mmap_base = src->mmap_base;
+	dst->mmap_bottom_up = src->mmap_bottom_up;
 	dst->task_size = src->task_size;
 	dst->start_code = src->start_code;
 	dst->end_code = src->end_code;

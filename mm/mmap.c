@@ -54,10 +54,11 @@ static u64 search_32bit(struct mm_struct *mm, u64 addr, u64 len)
 	return range_tree_gap_bottom_up(&mm->vmas, MAP_32BIT_START, limit, len, PAGE_SIZE, stack_guard);
 }
 
-/* Big anonymous mappings are aligned so that 2 MiB folios fit (Linux: thp_get_unmapped_area since 6.7). */
-static u64 search_aligned(struct mm_struct *mm, u64 lo, u64 len)
+static u64 search_from_base(struct mm_struct *mm, u64 lo, u64 len, u64 align)
 {
-	return range_tree_gap_top_down(&mm->vmas, lo, mm->mmap_base, len, PMD_SIZE, stack_guard);
+	if (mm->mmap_bottom_up)
+		return range_tree_gap_bottom_up(&mm->vmas, MAX(lo, mm->mmap_base), mm->task_size, len, align, stack_guard);
+	return range_tree_gap_top_down(&mm->vmas, lo, mm->mmap_base, len, align, stack_guard);
 }
 
 static u64 search_gap(struct mm_struct *mm, const struct file *file, u64 addr, u64 len, u64 flags)
@@ -71,11 +72,12 @@ static u64 search_gap(struct mm_struct *mm, const struct file *file, u64 addr, u
 		return addr;
 	if ((flags & MAP_ABOVE4G) && mm->abi && mm->abi->map_32bit_end)
 		lo = 1ull << 32;
+	/* Big anonymous mappings are aligned so that 2 MiB folios fit (Linux: thp_get_unmapped_area since 6.7). */
 	if (!file && !addr && !(len & (PMD_SIZE - 1)))
-		got = search_aligned(mm, lo, len);
+		got = search_from_base(mm, lo, len, PMD_SIZE);
 	if (got == ~0ull)
-		got = range_tree_gap_top_down(&mm->vmas, lo, mm->mmap_base, len, PAGE_SIZE, stack_guard);
-	if (got == ~0ull) /* the space below is full: above mmap_base, as Linux falls back */
+		got = search_from_base(mm, lo, len, PAGE_SIZE);
+	if (got == ~0ull && !mm->mmap_bottom_up) /* the space below is full: above mmap_base, as Linux falls back */
 		got = range_tree_gap_bottom_up(&mm->vmas, PAGE_ALIGN(mm->task_size / 3), mm->task_size, len, PAGE_SIZE,
 					       stack_guard);
 	return got;

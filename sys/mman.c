@@ -15,6 +15,14 @@
 	ret_; \
 })
 
+/* What a task with READ_IMPLIES_EXEC gets for what it asked: programs from before pages that cannot be executed. */
+static u64 implied_prot(const struct task *t, const struct file *file, u64 prot)
+{
+	bool implies = (t->personality & READ_IMPLIES_EXEC) && (prot & PROT_READ) && !(file && (file->mode & FMODE_NOEXEC));
+
+	return implies ? prot | PROT_EXEC : prot;
+}
+
 long sys_mmap(struct task *t, u64 addr, u64 len, u64 prot, u64 flags, struct file *file, u64 offset)
 {
 	if (offset & (PAGE_SIZE - 1))
@@ -23,6 +31,7 @@ long sys_mmap(struct task *t, u64 addr, u64 len, u64 prot, u64 flags, struct fil
 		return -EBADF;
 	if (flags & MAP_ANONYMOUS)
 		file = NULL;
+	prot = implied_prot(t, file, prot);
 	return WITH_RECLAIM(t, do_mmap(t->mm, file, addr, len, prot, flags, offset >> PAGE_SHIFT));
 }
 
@@ -43,7 +52,7 @@ long sys_brk(struct task *t, u64 brk)
 
 long sys_mprotect(struct task *t, u64 addr, u64 len, u64 prot)
 {
-	return WITH_RECLAIM(t, do_mprotect(t->mm, addr, len, prot));
+	return WITH_RECLAIM(t, do_mprotect(t->mm, addr, len, implied_prot(t, NULL, prot)));
 }
 
 long sys_mremap(struct task *t, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr)

@@ -47,17 +47,24 @@ static u64 choose_mmap_base(struct quire *q, const struct exec_args *args, u64 r
 	return PAGE_ALIGN(abi->task_size - gap - random_pages(q, args, abi->mmap_rnd_pages));
 }
 
+/* As Linux's mmap_legacy_base(). */
+static u64 compat_base(struct quire *q, const struct exec_args *args)
+{
+	return PAGE_ALIGN(args->abi->task_size / 3) + random_pages(q, args, args->abi->mmap_rnd_pages);
+}
+
 static void set_layout(struct exec_state *s)
 {
 	const struct exec_args *args = s->args;
 	struct mm_struct *mm = s->mm;
 	u64 rlim = args->rlim_stack ? args->rlim_stack : RLIM_STACK_DEFAULT;
-	u64 base = choose_mmap_base(mm->q, args, rlim);
+	u64 base = args->compat_layout ? compat_base(mm->q, args) : choose_mmap_base(mm->q, args, rlim);
 
 	spin_lock(&mm->lock);
 	mm->rlim_stack = rlim;
 	mm->task_size = args->abi->task_size;
 	mm->mmap_base = base;
+	mm->mmap_bottom_up = args->compat_layout;
 	spin_unlock(&mm->lock);
 }
 

@@ -294,6 +294,41 @@ static void test_layout_without_aslr(void **state)
 	world_close(&w);
 }
 
+/* As programs of old had it: mappings grow up from a third of the address space. */
+static void test_compat_layout(void **state)
+{
+	struct world w;
+	struct exec_result r;
+	struct exec_args args;
+	size_t size;
+	void *data = host_file("/bin/true", &size);
+	struct mm_struct *child;
+	long first, second;
+	u64 third;
+
+	world_open(&w, NULL, data, size, "/lib64/ld-linux-x86-64.so.2");
+	args = args_of(&w);
+	args.compat_layout = true;
+	assert_int_equal(exec_mm(w.q, &args, &r), 0);
+	third = PAGE_ALIGN(r.mm->task_size / 3);
+	assert_int_equal(r.mm->mmap_base, third);
+	assert_int_equal(vma_start(find_vma(r.mm, third)), third); /* the interpreter */
+	first = do_mmap(r.mm, NULL, 0, 2 * PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	second = do_mmap(r.mm, NULL, 0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	assert_true(first > (long)third && first - (long)third < 1 << 20);
+	assert_int_equal(second, first + 2 * (long)PAGE_SIZE);
+	/* A hint below is a hint; what does not fit above is not looked for below. */
+	assert_int_equal(do_mmap(r.mm, NULL, 0x10000000, PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, 0), 0x10000000);
+	assert_int_equal(do_mmap(r.mm, NULL, 0, r.mm->task_size / 3 * 2 + PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, 0),
+			 -ENOMEM);
+	child = dup_mm(r.mm);
+	assert_false(IS_ERR(child));
+	assert_int_equal(do_mmap(child, NULL, 0, PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, 0), second + (long)PAGE_SIZE);
+	mmput(child);
+	mmput(r.mm);
+	world_close(&w);
+}
+
 static void test_aslr_moves_things(void **state)
 {
 	u64 code[2], stack[2], base[2], brk[2];
@@ -650,6 +685,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_real_programs),
 		cmocka_unit_test(test_layout_without_aslr),
+		cmocka_unit_test(test_compat_layout),
 		cmocka_unit_test(test_aslr_moves_things),
 		cmocka_unit_test(test_fixed_image_with_holes),
 		cmocka_unit_test(test_static_pie_is_aligned),

@@ -109,6 +109,9 @@ int main(int argc, char **argv)
 {
 	const struct command_spec *c;
 
+#ifdef QUIRE_HAVE_SUPERVISOR
+	limits_find_room(argv);
+#endif
 	if (argc < 2) {
 		help_main(stderr, commands);
 		return QUIRE_EXIT_FAILED;

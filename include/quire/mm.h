@@ -101,6 +101,7 @@ struct mm_struct {
 	u64 total_vm, locked_vm, pinned_vm, data_vm, exec_vm, stack_vm; /* pages; mm->lock */
 	u64 def_flags;               /* mlockall(MCL_FUTURE), PR_SET_THP_DISABLE; mm->lock */
 	u64 mmap_base, task_size;    /* bytes; set by exec */
+	bool mmap_bottom_up;         /* mmap_base is the lowest address for new mappings, not the highest; set by exec */
 	u64 start_code, end_code, start_data, end_data;
 	u64 start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end;
 	u64 rlim_as, rlim_data, rlim_stack, rlim_memlock; /* bytes; ~0 = unlimited; mm->lock */

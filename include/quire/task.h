@@ -18,6 +18,11 @@ enum oom_state {
 	OOM_GIVEN_UP, /* it did not die in time: choose another */
 	OOM_REAPED,   /* nor has this one, but its memory is back */
 };
+/* personality(2): the bits that change what memory looks like. */
+#define ADDR_NO_RANDOMIZE 0x0040000u
+#define ADDR_COMPAT_LAYOUT 0x0200000u
+#define READ_IMPLIES_EXEC 0x0400000u
+
 enum task_state { TASK_EMBRYO, TASK_RUNNING, TASK_ZOMBIE, TASK_DEAD };
 
 /* One process (thread group).  Fields: q->tasks.lock unless noted. */
@@ -34,6 +39,7 @@ struct task {
 	u64 oom_ns;                /* when */
 	u64 start_ns;
 	u32 uid;
+	u32 personality;           /* personality(2), its process's own; on Linux each thread has one */
 	u64 port_data[8];          /* port's own */
 	struct task *next, *prev;  /* q->tasks list */
 	u32 refcount;              /* the table's (until exit) + transient holders */
@@ -92,6 +98,7 @@ struct exec_args {
 	u64 hwcap, hwcap2, minsigstksz, clktck, sysinfo_ehdr;
 	u64 rlim_stack;                /* bytes */
 	bool aslr;
+	bool compat_layout;            /* ADDR_COMPAT_LAYOUT: mappings grow up from a third of the address space */
 	const struct guest_abi *abi;   /* task/abi.c */
 };
 struct exec_result {

@@ -197,6 +197,7 @@ static long birth_prepare(struct birth *b, bool share)
 	}
 	b->task->oom_score_adj = kproc.task->oom_score_adj;
 	b->task->oom_score_adj_min = kproc.task->oom_score_adj_min;
+	b->task->personality = kproc.task->personality;
 	b->task->uid = kproc.task->uid;
 	b->task->port_data[TASKP_SERIAL] = b->serial;
 	b->task->port_data[TASKP_VFORK] = 0;

@@ -300,7 +300,7 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_ftruncate: case __NR_truncate:
 		return sys_truncating(t, nr, a);
 	case __NR_personality:
-		return a[0] == 0xffffffffull ? 0 : (a[0] & ~0x0040000ull /* ADDR_NO_RANDOMIZE */) ? -EINVAL : 0;
+		return sys_personality((u32)a[0]);
 	case __NR_ptrace:
 		if (first_time(__NR_ptrace))
 			klog("ptrace refused: the host's would stop this kernel in the middle of its work, show each call as a SIGSYS, and see "

@@ -290,7 +290,8 @@ long exec_prepare(struct exec_strings *s, int dirfd, char *name, int flags)
 				.gid = host_id(__NR_getgid), .egid = host_id(__NR_getegid),
 				.hwcap = kproc.hwcap, .hwcap2 = kproc.hwcap2, .minsigstksz = kproc.minsigstksz,
 				.clktck = kproc.clktck, .sysinfo_ehdr = kproc.vdso, .rlim_stack = rlimit_stack(),
-				.aslr = !(shared_area()->options & OPT_NO_ASLR), .abi = &guest_abi_x86_64 };
+				.abi = &guest_abi_x86_64 };
+	personality_exec(&a);
 	ret = exec_mm(q, &a, &res);
 	if (!ret) {
 		rlimits_apply(res.mm);
@@ -421,6 +422,7 @@ void exec_commit(struct kthread *k, struct ucontext_host *uc)
 	for (i = 0; i < sizeof(prepared.path); i++)
 		kproc.exe_path[i] = prepared.path[i];
 	exec_credentials();
+	personality_executed();
 	timers_delete_all();
 	host_call(__NR_arch_prctl, 0x1002 /* ARCH_SET_FS */, 0);
 	k->clear_child_tid = 0;

@@ -1,4 +1,4 @@
-/* Memory system calls of the hosted guest (memory.c). */
+/* Memory system calls of the hosted guest (memory.c), and its limits (limits.c). */
 #ifndef QUIRE_LINUX_MEMORY_H
 #define QUIRE_LINUX_MEMORY_H
 #include "kernel.h"
@@ -9,6 +9,10 @@ u64 rlimit_stack(void);
 long sys_prlimit64(struct trap *t, const u64 a[6]);
 long sys_getrlimit(struct trap *t, const u64 a[6]);
 long sys_setrlimit(struct trap *t, const u64 a[6]);
+long sys_personality(u32 persona);
+struct exec_args;
+void personality_exec(struct exec_args *args); /* sets what a program's place in memory depends on */
+void personality_executed(void); /* the same program has begun */
 long guest_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 off);
 long guest_munmap(u64 addr, u64 len);
 long guest_sysinfo(u64 out);

@@ -63,6 +63,9 @@ void vfork_done(struct task *task);
 /* Registers to start a program; uc is the frame that the exit path will load. */
 void start_program(struct ucontext_host *uc, u64 entry, u64 sp);
 
+#define NR_RLIMITS 16
+struct rlimit_pair { u64 cur, max; };
+
 /* What the first program of a machine is. */
 struct guest_boot {
 	int ram_fd;
@@ -75,12 +78,15 @@ struct guest_boot {
 	u32 argc, envc;
 	const char *const *argv, *const *envp;
 	u64 sigmask;              /* that the supervisor was started with */
+	struct rlimit_pair limits[NR_RLIMITS]; /* that the user set, by resource */
+	u32 personality;          /* that the user set */
 	u32 ctx_id;               /* of a program that joins: the context made for it; 0 = the machine's first program */
 	int error_fd;             /* where it says why it could not be started (one s32); -1 = in machine_shared */
 };
 void start_first_program(struct kthread *k, struct ucontext_host *uc);
 long seccomp_install(void);
-void rlimits_init(void);
+void rlimits_init(const struct rlimit_pair *users); /* limits.c */
+void personality_init(u32 persona);
 void guest_start(const struct guest_boot *boot) __attribute__((noreturn));
 
 /* How task->port_data is used. */

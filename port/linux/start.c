@@ -163,8 +163,9 @@ static void second_half(void *arg)
 	host_call(__NR_set_tid_address, 0);
 	unmap_launcher();
 	signals_init();
-	rlimits_init();
+	rlimits_init(boot.limits);
 	adopt_task(c);
+	personality_init(boot.personality);
 	host_call(__NR_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 	if (boot.ctx_id) {
 		/* The supervisor has a pidfd already; our parent is the command that joins, and we end with it. */

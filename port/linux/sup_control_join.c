@@ -82,12 +82,13 @@ static void __attribute__((noreturn)) child_main(const char *name, const char *p
 
 	if (fd < 0)
 		fprintf(stderr, "quire exec: machine '%s' has ended\n", name);
-	if (fd < 0 || ask(fd, CONTROL_JOIN, &ticket, sizeof(ticket), &b.ram_fd))
+	if (fd < 0 || !limits_take() || ask(fd, CONTROL_JOIN, &ticket, sizeof(ticket), &b.ram_fd))
 		_exit(FAILED);
 	k = b.ram_fd < 0 ? NULL : image_join(ticket.memory, b.ram_fd);
 	if (!k)
 		_exit(FAILED);
 	b.ctx_id = ticket.ctx_id;
+	limits_give_back(&b);
 	close(fd);
 	guest_become(k, &b, argv, mask);
 	_exit(FAILED);

@@ -31,6 +31,12 @@ int watchdog_start(const struct kernel_exports *k, int ram_fd);
 /* SIGKILL to every live guest process, until none is left or `ms` have passed.  Number left. */
 unsigned kill_all_guests(const struct kernel_exports *k, unsigned ms);
 
+/* sup_limits.c: takes the user's limits out of the machine's way, as far as the host lets us.  False, after saying so, where the machine
+ * could not be. */
+bool limits_take(void);
+/* In a process that becomes a guest: they are its own. */
+void limits_give_back(struct guest_boot *b);
+
 /* sup_rescue.c: a thread that sees to owners of locks which are stopped.  Children are reaped under its lock only. */
 int rescue_start(void);
 void rescue_lock(void);

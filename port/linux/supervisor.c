@@ -49,7 +49,6 @@ struct sup {
 	const struct run_options *o;
 	const struct kernel_exports *k;
 	int ram_fd, epoll, bell, sigfd, watchdog, log_fd;
-	struct rlimit files; /* the user's limit of descriptors, for the guests */
 	pid_t first;
 	int first_status;
 	bool first_ended;
@@ -456,18 +455,6 @@ void guest_become(const struct kernel_exports *k, struct guest_boot *b, char *co
 	k->guest_start(b);
 }
 
-/* One descriptor for each process that lives: as many as we may have. */
-static void raise_files(struct sup *s)
-{
-	struct rlimit all;
-
-	if (getrlimit(RLIMIT_NOFILE, &s->files))
-		return;
-	all = s->files;
-	all.rlim_cur = all.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &all);
-}
-
 /* Other descriptors of ours are close-on-exec. */
 static void child_main(struct sup *s, const char *path, pid_t supervisor)
 {
@@ -477,7 +464,7 @@ static void child_main(struct sup *s, const char *path, pid_t supervisor)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != supervisor)
 		_exit(FAILED);
-	setrlimit(RLIMIT_NOFILE, &s->files);
+	limits_give_back(&b);
 	control_forget(s->control);
 	close(s->sigfd);
 	close(s->epoll);
@@ -607,8 +594,7 @@ static int run_machine(const struct run_options *o, struct control *control)
 	pthread_t bell, kswapd;
 	int code;
 
-	raise_files(&s);
-	if (open_log(&s) || boot_machine(&s))
+	if (!limits_take() || open_log(&s) || boot_machine(&s))
 		return FAILED;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	s.watchdog = watchdog_start(s.k, s.ram_fd);

@@ -149,6 +149,24 @@ def more_processes_than_descriptors():
     expect(code == 125 and "cannot be watched: Too many open files" in err, f"exit {code}: {out}{err[-300:]}")
 
 
+def users_limits():
+    """What the user's shell set is the program's, and does not keep the machine from starting."""
+    show = "ulimit -Ss; ulimit -Sv; ulimit -Sd; ulimit -Sf; ulimit -Sn; cat /proc/self/personality; echo a | cat"
+    for limits in ("ulimit -Ss unlimited", "ulimit -Ss 4000000000", "ulimit -Ss 512", "ulimit -Sv 4000000", "ulimit -Sd 1000000", "ulimit -Sf 1000",
+                   "ulimit -Sn 64"):
+        want = outcome(["bash", "-c", f"{limits}; {show}"])
+        got = outcome(["bash", "-c", f"{limits}; exec '{QUIRE}' run --memory 64M -- bash -c '{show}'"])
+        expect(got == want, f"{limits}: {got}, natively {want}")
+    for layout in ("-L", "-R", "-X", "-LR"):
+        want = outcome(["setarch", layout, "cat", "/proc/self/personality"])
+        for command in ([QUIRE, "run", "--", "setarch", layout], ["setarch", layout, QUIRE, "run", "--"]):
+            got = outcome([*command, "cat", "/proc/self/personality"])
+            expect(got == want, f"{' '.join(command)}: {got}, natively {want}")
+    code, _, errors = outcome(["bash", "-c", f"ulimit -Hf 1000; exec '{QUIRE}' run -- true"])
+    # Who may raise a hard limit is not kept from anything.
+    expect(code == 0 or (code == 125 and "ulimit -f" in errors), f"hard limit on file sizes: exit code {code}: {errors}")
+
+
 def standard_streams():
     """Input, output and error are the program's own; a closed pipe is SIGPIPE."""
     done = outcome([QUIRE, "run", "--", "bash", "-c", "tr a-z A-Z; echo err >&2"], given="some words\n")
@@ -157,7 +175,7 @@ def standard_streams():
     expect(out == "y\n", f"{out} {errors}")
 
 
-TESTS = [mem_total, maps, more_processes_than_descriptors, standard_streams, out_of_memory, out_of_memory_many, first_ends_rest_ends, interrupted,
+TESTS = [mem_total, maps, users_limits, more_processes_than_descriptors, standard_streams, out_of_memory, out_of_memory_many, first_ends_rest_ends, interrupted,
          two_machines, nothing_left, supervisor_killed, killed_from_outside]
 
 
