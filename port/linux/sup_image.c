@@ -179,7 +179,9 @@ static int map_shared(int fd, u64 memory)
 		return -1;
 	if (mmap((void *)SHARED_BASE, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd,
 		 0) != (void *)SHARED_BASE) {
-		complain("cannot map the machine's memory (is there an address space limit, ulimit -v?)");
+		complain(limits_address_space() ? "cannot map the machine's memory: the limit on address space (ulimit -v) forbids it"
+						: "cannot map the machine's memory above 0x7c0000000000 (there is no such place inside "
+						  "another machine)");
 		return -1;
 	}
 	madvise((void *)SHARED_BASE, size, MADV_DONTDUMP);

@@ -34,6 +34,7 @@ unsigned kill_all_guests(const struct kernel_exports *k, unsigned ms);
 /* sup_limits.c: takes the user's limits out of the machine's way, as far as the host lets us.  False, after saying so, where the machine
  * could not be. */
 bool limits_take(void);
+bool limits_address_space(void); /* Is there one that could not be taken out of the way? */
 /* In a process that becomes a guest: they are its own. */
 void limits_give_back(struct guest_boot *b);
 

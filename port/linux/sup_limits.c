@@ -128,6 +128,13 @@ bool limits_take(void)
 	return false;
 }
 
+bool limits_address_space(void)
+{
+	struct rlimit space;
+
+	return !getrlimit(RLIMIT_AS, &space) && space.rlim_cur != RLIM_INFINITY;
+}
+
 void limits_give_back(struct guest_boot *b)
 {
 	int i;

@@ -162,6 +162,8 @@ def users_limits():
         for command in ([QUIRE, "run", "--", "setarch", layout], ["setarch", layout, QUIRE, "run", "--"]):
             got = outcome([*command, "cat", "/proc/self/personality"])
             expect(got == want, f"{' '.join(command)}: {got}, natively {want}")
+    code, _, errors = outcome([QUIRE, "run", "--", QUIRE, "run", "--", "true"])
+    expect(code == 125 and "inside another machine" in errors, f"a machine in a machine: exit code {code}: {errors}")
     code, _, errors = outcome(["bash", "-c", f"ulimit -Hf 1000; exec '{QUIRE}' run -- true"])
     # Who may raise a hard limit is not kept from anything.
     expect(code == 0 or (code == 125 and "ulimit -f" in errors), f"hard limit on file sizes: exit code {code}: {errors}")
