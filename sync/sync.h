@@ -66,6 +66,7 @@ struct mutex {
 #define CTX_MAX_MMS 64
 #define CTX_MAX_SWAPS 36
 #define CTX_MAX_FILES 8
+#define CTX_PORT_REGS 27
 #define UNDO_CAPACITY 16384
 #define UNDO_INLINE 16
 /* A long operation commits when its log has grown past this.  On an address space (munmap, fork) a commit may mean to synchronise
@@ -136,7 +137,8 @@ struct ctx {
 	struct mm_struct *mm;        /* the mm this context runs on, or NULL */
 	struct mm_struct *lent_mm;   /* mm whose pins these are (== mm mostly) */
 	void *task;
-	u64 port_data[12];
+	u64 port_data[14];
+	u64 port_regs[CTX_PORT_REGS]; /* port: registers of a thread that another one looks at */
 	struct filled_frames filled[CTX_MAX_FILLED];
 	struct held_lock held[CTX_MAX_HELD];
 	struct mutex *mutexes[CTX_MAX_MUTEX];

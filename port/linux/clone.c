@@ -236,6 +236,8 @@ static long do_fork(struct trap *t, const struct clone_request *r)
 		if (ret)
 			return ret;
 	}
+	if (share && !(r->flags & CLONE_VFORK))
+		WRITE_ONCE(host_mm_of(kproc.mm)->many, 1);
 	mark = installs_mark();
 	ret = birth_prepare(&b, share);
 	if (ret)

@@ -223,11 +223,14 @@ static long sys_signals(struct trap *t, long nr, const u64 a[6])
 /* wait4 writes *status before it is called for, to be sure that it can; but a caller without children hears of that first. */
 static long sys_wait4(struct trap *t, const u64 a[6])
 {
-	long ret = native_syscall(t, __NR_wait4, a), probe;
+	long ret, probe;
 	s32 pid = (s32)a[0];
 	u64 kind = pid == -1 ? 0 /* P_ALL */ : pid > 0 ? 1 /* P_PID */ : 2 /* P_PGID */;
 	u64 id = pid == -1 ? 0 : pid > 0 ? (u64)pid : (u64)-pid;
 
+	if (trace_wait(t, a, &ret))
+		return ret;
+	ret = native_syscall(t, __NR_wait4, a);
 	if (ret != -EFAULT)
 		return ret;
 	probe = host_call(__NR_waitid, kind, id, NULL, 0x01000005 /* WNOWAIT | WEXITED | WNOHANG */, NULL);
@@ -302,10 +305,7 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_personality:
 		return sys_personality((u32)a[0]);
 	case __NR_ptrace:
-		if (first_time(__NR_ptrace))
-			klog("ptrace refused: the host's would stop this kernel in the middle of its work, show each call as a SIGSYS, and see "
-			     "only the pages that happen to be mapped");
-		return -EPERM;
+		return sys_ptrace(a);
 	case __NR_seccomp:
 		return refuse_seccomp();
 	case __NR_restart_syscall:

@@ -5,6 +5,9 @@
  * changes under a sleeper (copy-on-write, reclaim) would lose the wake.  With FUTEX_PRIVATE_FLAG the key is (host mm,
  * address), which never changes; so the flag is forced on private VMAs, also for the kernel's own wakes.  On shared VMAs
  * the key must be the frame, and the pin keeps the frame while anybody sleeps (host-notes 20).
+ * Where processes share an address space (CLONE_VM) the host's mm differs, so there the key is the frame for private memory as well:
+ * the pin is one for writing, after which the frame is this address space's own and stays.  From then on for good, as who sleeps by one key
+ * would not hear of a wake by the other; who slept before is woken by both.
  * Relative waits become absolute ones, so that an interruption by the kernel's own signal costs nothing.
  */
 #include "process.h"
@@ -19,6 +22,12 @@
 #define CLOCK_REALTIME_ 0
 #define FUTEX2_NUMA_ 4u
 
+/* Does, or did, another process share this address space (vfork's do not count: their parent waits)? */
+static bool many_processes(void)
+{
+	return READ_ONCE(host_mm_of(kproc.mm)->many);
+}
+
 /* Is the key of a futex there the frame?  Also where there is no frame to be had, which the host says by EFAULT. */
 static bool keyed_by_frame(u64 addr)
 {
@@ -27,19 +36,40 @@ static bool keyed_by_frame(u64 addr)
 
 	spin_lock(&kproc.mm->lock);
 	vma = vma_lookup(kproc.mm, addr);
-	by_frame = !vma || (vma->vm_flags & VM_SHARED) || !(vma->vm_flags & (VM_READ | VM_WRITE | VM_EXEC));
+	by_frame = !vma || (vma->vm_flags & VM_SHARED) || !(vma->vm_flags & (VM_READ | VM_WRITE | VM_EXEC)) ||
+		   (many_processes() && (vma->vm_flags & VM_WRITE));
 	spin_unlock(&kproc.mm->lock);
 	return by_frame;
 }
 
 static u64 flag_for(u64 addr, u64 op)
 {
-	return (op & FUTEX_PRIVATE_FLAG) || !keyed_by_frame(addr) ? FUTEX_PRIVATE_FLAG : 0;
+	return ((op & FUTEX_PRIVATE_FLAG) && !many_processes()) || !keyed_by_frame(addr) ? FUTEX_PRIVATE_FLAG : 0;
+}
+
+static int pin_word(u64 addr, bool write)
+{
+	if (!write && many_processes() && !user_pin(addr, 4, true))
+		return 0;
+	return user_pin(addr, 4, write);
+}
+
+/* Those who began to sleep before the address space was shared. */
+static long wake_early(u64 addr, u64 op, u64 n, u64 bits)
+{
+	long ret = many_processes() ? host_call(__NR_futex, addr, op | FUTEX_PRIVATE_FLAG, n, 0, 0, bits) : 0;
+
+	return ret < 0 ? 0 : ret;
 }
 
 void guest_futex_wake(u64 addr, int n)
 {
+	if (many_processes())
+		pin_word(addr, false);
 	host_call(__NR_futex, addr, FUTEX_WAKE | flag_for(addr, 0), n);
+	wake_early(addr, FUTEX_WAKE, (u64)n, 0);
+	if (many_processes())
+		user_unpin_all();
 }
 
 /* Now + *ts on that clock. */
@@ -136,12 +166,14 @@ long sys_futex(struct trap *t, const u64 a[6])
 	if (cmd == FUTEX_WAKE && flag_for(a[0], a[1]))
 		return host_call(__NR_futex, a[0], cmd | FUTEX_PRIVATE_FLAG, a[2]);
 	for (tries = 0; ret == -EFAULT && tries < 3; tries++) {
-		if (user_pin(a[0], 4, writes_word(cmd)) || (takes_second(cmd) && user_pin(a[4], 4, true)))
+		if (pin_word(a[0], writes_word(cmd)) || (takes_second(cmd) && user_pin(a[4], 4, true)))
 			break;
 		ret = futex_pinned(t, a);
 		user_unpin_all();
 	}
 	user_unpin_all();
+	if ((cmd == FUTEX_WAKE || cmd == FUTEX_WAKE_BITSET) && ret >= 0 && ret < (s32)a[2])
+		ret += wake_early(a[0], cmd, a[2] - (u64)ret, a[5]);
 	return ret;
 }
 
@@ -160,7 +192,9 @@ static long waitv_make_ready(struct futex_waitv *v, u32 n)
 		if (flag && !copy_from_user(&word, v[i].uaddr, 4))
 			v[i].flags |= (u32)flag;
 		else if (!flag)
-			ret = user_pin(v[i].uaddr, 4, false);
+			ret = pin_word(v[i].uaddr, false);
+		if (!flag)
+			v[i].flags &= ~(u32)FUTEX_PRIVATE_FLAG;
 	}
 	return ret == -E2BIG ? -ENOMEM : 0;
 }
@@ -196,7 +230,12 @@ long sys_futex_waitv(struct trap *t, const u64 a[6])
 /* With FUTEX2_NUMA a second word follows, to which the host writes the node. */
 static long pin_futex2(u64 addr, u64 flags)
 {
-	return user_pin(addr, flags & FUTEX2_NUMA_ ? 8 : 4, flags & FUTEX2_NUMA_);
+	return flags & FUTEX2_NUMA_ ? user_pin(addr, 8, true) : pin_word(addr, false);
+}
+
+static u64 futex2_flags(u64 addr, u64 flags)
+{
+	return (flags & ~(u64)FUTEX_PRIVATE_FLAG) | flag_for(addr, flags);
 }
 
 /* What cannot be pinned the host cannot read either: it says so, or first what else is wrong. */
@@ -206,7 +245,7 @@ long sys_futex_wake(struct trap *t, const u64 a[6])
 
 	(void)t;
 	pin_futex2(a[0], a[3]);
-	ret = host_call(__NR_futex_wake, a[0], a[1], a[2], a[3] | flag_for(a[0], a[3]));
+	ret = host_call(__NR_futex_wake, a[0], a[1], a[2], futex2_flags(a[0], a[3]));
 	user_unpin_all();
 	return ret;
 }
@@ -223,7 +262,7 @@ long sys_futex_wait(struct trap *t, const u64 a[6])
 	for (tries = 0; ret == -EFAULT && tries < 3; tries++) {
 		pin_futex2(a[0], a[3]);
 		do
-			ret = host_syscall_interruptible(__NR_futex_wait, a[0], a[1], a[2], a[3] | flag_for(a[0], a[3]), timeout, a[5]);
+			ret = host_syscall_interruptible(__NR_futex_wait, a[0], a[1], a[2], futex2_flags(a[0], a[3]), timeout, a[5]);
 		while (ret == -EINTR && !t->k->pending);
 		user_unpin_all();
 	}

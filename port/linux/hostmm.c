@@ -35,6 +35,7 @@ int port_mm_init(struct mm_struct *mm)
 		h->first_ctx = 0;
 		h->nproc = 0;
 		h->next_free = 0;
+		h->many = 0;
 		h->base = h->gen;
 		memset(h->hot, 0, sizeof(h->hot));
 		mm->port_mm = h;
@@ -170,6 +171,7 @@ struct ctx *ctx_alloc(struct quire *q, s32 pid, u64 serial)
 		c->port_data[CTXP_FREE_NEXT] = 0;
 		c->port_data[CTXP_ROBUST] = 0;
 		c->port_data[CTXP_BIRTH] = c->port_data[CTXP_PARENT] = 0;
+		c->port_data[CTXP_TRACER] = c->port_data[CTXP_TRACE] = 0;
 		list_add(c);
 	}
 	spin_unlock(&m->pool_lock);
@@ -330,6 +332,75 @@ void mm_for_each_ctx(struct mm_struct *mm, bool (*fn)(struct ctx *c, void *arg),
 	for (id = h->first_ctx; id; id = (u32)ctx_by_id(id)->port_data[CTXP_NEXT])
 		if (!fn(ctx_by_id(id), arg))
 			return;
+}
+
+/* ---- ptrace.c: threads that another process on the same mm looks at ---- */
+
+static struct ctx *thread_on_mm(struct mm_struct *mm, s32 tid, u64 tracer)
+{
+	u32 id;
+
+	for (id = host_mm_of(mm)->first_ctx; id; id = (u32)ctx_by_id(id)->port_data[CTXP_NEXT]) {
+		struct ctx *c = ctx_by_id(id);
+
+		if ((s32)c->port_data[CTXP_TID] == tid)
+			return c->port_data[CTXP_TRACER] == tracer ? c : NULL;
+	}
+	return NULL;
+}
+
+struct ctx *ctx_traced_by(struct mm_struct *mm, s32 tid, u64 tracer)
+{
+	struct ctx *c;
+
+	spin_lock(&mm->lock);
+	c = thread_on_mm(mm, tid, tracer);
+	spin_unlock(&mm->lock);
+	return c;
+}
+
+struct ctx *ctx_trace_change(struct mm_struct *mm, s32 tid, u64 from, u64 to, u32 state)
+{
+	struct ctx *c;
+
+	spin_lock(&mm->lock);
+	c = thread_on_mm(mm, tid, from);
+	if (c && !from && c->port_data[CTXP_SERIAL] == to)
+		c = NULL; /* nobody traces himself */
+	if (c) {
+		c->port_data[CTXP_TRACER] = to;
+		c->port_data[CTXP_TRACE] = state;
+	}
+	spin_unlock(&mm->lock);
+	return c;
+}
+
+bool ctx_trace_report(struct mm_struct *mm, s32 tid, u64 tracer)
+{
+	struct ctx *c;
+	bool new;
+
+	spin_lock(&mm->lock);
+	c = thread_on_mm(mm, tid, tracer);
+	new = c && c->port_data[CTXP_TRACE] == TRACE_STOPPED;
+	if (new)
+		c->port_data[CTXP_TRACE] = TRACE_REPORTED;
+	spin_unlock(&mm->lock);
+	return new;
+}
+
+bool ctx_trace_registers(struct mm_struct *mm, s32 tid, u64 tracer, u64 *regs)
+{
+	struct ctx *c;
+	bool still;
+
+	spin_lock(&mm->lock);
+	c = thread_on_mm(mm, tid, tracer);
+	still = c && (c->port_data[CTXP_TRACE] == TRACE_STOPPED || c->port_data[CTXP_TRACE] == TRACE_REPORTED);
+	if (still && regs)
+		memcpy(regs, c->port_regs, sizeof(c->port_regs));
+	spin_unlock(&mm->lock);
+	return still;
 }
 
 struct pin_query {

@@ -29,6 +29,7 @@
 /* kthread.pending */
 #define PEND_SIGNAL 1u
 #define PEND_STOP 2u
+#define PEND_TRACE 4u /* ptrace.c */
 
 /* The private signal between kernels of one machine: a standard one, so that it coalesces and cannot meet the queue limit. */
 #define SIG_PRIVATE 16 /* SIGSTKFLT: nothing on Linux ever sends it */
@@ -38,7 +39,11 @@ enum { CTXP_TGID, CTXP_NEXT, CTXP_PREV, CTXP_TID, CTXP_FREE_NEXT, CTXP_SERIAL, C
        CTXP_ROBUST /* guest's robust list head: whoever tidies up after a kill walks it */,
        CTXP_BIRTH  /* of a process that fork makes: birth_word(); changed by compare-and-swap */,
        CTXP_PARENT /* serial of the process that makes it */,
-       CTXP_OF_NEXT, CTXP_OF_PREV /* list of machine_shared.ctx_of[], by id */ };
+       CTXP_OF_NEXT, CTXP_OF_PREV /* list of machine_shared.ctx_of[], by id */,
+       CTXP_TRACER /* serial of the process that traces this thread, 0 = none; mm->lock */,
+       CTXP_TRACE  /* futex: TRACE_*, ptrace.c */ };
+
+enum { TRACE_ASKED = 1, TRACE_STOPPED, TRACE_REPORTED, TRACE_RUNNING };
 
 /*
  * A process is announced to the supervisor before it exists, so that a death at any moment leaves somebody who knows.
@@ -67,6 +72,7 @@ struct host_mm {
 	u32 nproc;                /* host processes on this mm */
 	u32 next_free;            /* index + 1 while free; machine_shared.pool_lock */
 	u32 index;
+	u32 many;                 /* processes share it, or did, other than by vfork: futex.c; never taken back, not logged */
 	u64 hot[FORK_HOT];        /* pages that are written to soon after each fork, 0 = none; guesses, no lock, not logged */
 	struct flush_range log[FLUSH_LOG];
 };

@@ -89,6 +89,12 @@ void rlimits_init(const struct rlimit_pair *users); /* limits.c */
 void personality_init(u32 persona);
 void guest_start(const struct guest_boot *boot) __attribute__((noreturn));
 
+/* ptrace.c */
+long sys_ptrace(const u64 a[6]);
+bool trace_wait(struct trap *t, const u64 a[6], long *ret);
+bool trace_asked(struct kthread *k);
+void trace_stop_point(struct kthread *k, const struct ucontext_host *uc);
+
 /* How task->port_data is used. */
 enum { TASKP_SERIAL, TASKP_VFORK, TASKP_EXITING };
 #endif

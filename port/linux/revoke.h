@@ -27,6 +27,12 @@ int pin_add(struct ctx *c, u64 start, u64 end);
 void pins_drop(struct ctx *c);
 /* Walks the contexts on mm under mm->lock; fn returns false to stop. */
 void mm_for_each_ctx(struct mm_struct *mm, bool (*fn)(struct ctx *c, void *arg), void *arg);
+/* ptrace.c.  The thread of that number on mm, if that process traces it. */
+struct ctx *ctx_traced_by(struct mm_struct *mm, s32 tid, u64 tracer);
+/* The same, and makes it be traced by `to`, in that state.  From nobody (0): not if it is a thread of `to` itself. */
+struct ctx *ctx_trace_change(struct mm_struct *mm, s32 tid, u64 from, u64 to, u32 state);
+bool ctx_trace_report(struct mm_struct *mm, s32 tid, u64 tracer); /* STOPPED -> REPORTED */
+bool ctx_trace_registers(struct mm_struct *mm, s32 tid, u64 tracer, u64 *regs); /* of one that stands still; regs may be NULL */
 void newborn_push(struct ctx *c);
 struct ctx *newborn_pop(void);
 #endif

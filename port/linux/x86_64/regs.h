@@ -62,6 +62,7 @@ extern const char patch_stubs[], patch_entry[], patch_entry_saved[], patch_enter
 extern const char patch_exit_window[], patch_exit_jump[], patch_slow_here[];
 
 /* syscall.S */
+void export_registers(const struct ucontext_host *uc, long nr, u64 to[CTX_PORT_REGS]); /* trap.c */
 void init_fpstate(struct ucontext_host *uc); /* signal.c: registers of a new program */
 void host_sigreturn(struct ucontext_host *uc) __attribute__((noreturn));
 void kernel_restorer(void);

@@ -116,9 +116,10 @@ static void pend_signal(struct kthread *k, int sig, const u8 *info, const struct
 static void note_signal(struct kthread *k, int sig, const u8 *info, bool private, struct ucontext_host *uc)
 {
 	if (private) {
-		if (!kproc.exec_stop && !shared_area()->ending)
+		if (kproc.exec_stop || shared_area()->ending)
+			k->pending |= PEND_STOP;
+		else if (!(k->pending & PEND_TRACE))
 			return;
-		k->pending |= PEND_STOP;
 	} else {
 		pend_signal(k, sig, info, uc);
 		uc->sigmask = ~0ull & ~SIGMASK_NEVER;
@@ -146,11 +147,19 @@ static void check_supervisor(void)
 		machine_died();
 }
 
+/* What the private signal may be about, besides translations. */
+static void look_around(struct kthread *k)
+{
+	check_supervisor();
+	if (unlikely(trace_asked(k)))
+		k->pending |= PEND_TRACE;
+}
+
 /* A rewritten call needs a register set, and this is it: whatever signal made the host build it comes second. */
 static void finish_rewritten(struct kthread *k, int sig, u8 *info, struct ucontext_host *uc)
 {
 	if (is_private_signal(sig, info))
-		check_supervisor();
+		look_around(k);
 	else
 		pend_signal(k, sig, info, uc);
 	if (k->fast_redo) {
@@ -185,7 +194,7 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 		patch_leave_cave(uc);
 	if (is_private_signal(sig, info)) {
 		selftest_delay();
-		check_supervisor();
+		look_around(k);
 		if (!from_guest) {
 			if (k->ctx->state == CTX_USER) {
 				/* In an exit window: the revoker saw USER and relies on us. */
@@ -217,6 +226,19 @@ void kernel_signal(int sig, u8 *info, struct ucontext_host *uc)
 	exit_work(uc);
 }
 
+/* struct user_regs_struct (sys/user.h).  ptrace.c */
+void export_registers(const struct ucontext_host *uc, long nr, u64 to[CTX_PORT_REGS])
+{
+	const struct sigcontext_host *r = &uc->r;
+	u64 fs_base = 0;
+	u64 regs[CTX_PORT_REGS] = { r->r15, r->r14, r->r13, r->r12, r->bp, r->bx, r->r11, r->r10, r->r9, r->r8, r->ax, r->cx, r->dx,
+				    r->si, r->di, (u64)nr, r->ip, r->cs, r->flags, r->sp, r->ss };
+
+	host_call(158 /* arch_prctl */, 0x1003 /* ARCH_GET_FS */, &fs_base);
+	regs[21] = fs_base;
+	memcpy(to, regs, sizeof(regs));
+}
+
 /* What Linux does before it returns to user mode: signals, stops, then the translations. */
 void exit_work(struct ucontext_host *uc)
 {
@@ -226,6 +248,8 @@ void exit_work(struct ucontext_host *uc)
 		WRITE_ONCE(k->ctx->state, CTX_KERNEL);
 		if (k->pending & PEND_STOP || kproc.exec_stop || shared_area()->ending)
 			thread_stop_point(k, uc);
+		if (unlikely(k->pending & PEND_TRACE))
+			trace_stop_point(k, uc);
 		if (k->pending & PEND_SIGNAL) {
 			k->pending &= ~PEND_SIGNAL;
 			deliver_signal(k, uc, (int)k->pending_sig, k->pending_info);
