@@ -560,11 +560,13 @@ static int make_block(const struct text *t, struct patch_elf *e)
 	long n;
 	int i;
 
-	if (!room_for_blocks(nblocks() + 1) || !file_identity(t->f, &b) || !slots_ready(q))
+	if (!room_for_blocks(nblocks() + 1) || !file_identity(t->f, &b))
 		return -1;
+	if (!slots_ready(q))
+		return -ENOMEM;
 	i = patch_block_add(q, &b);
 	if (i < 0)
-		return -1;
+		return i;
 	n = m->ops->copy_out(m, b.index * PATCH_BLOCK_BYTES, block_bytes(&b),
 			     MIN(PATCH_BLOCK_BYTES, PAGE_ALIGN(b.size) - b.index * PATCH_BLOCK_BYTES));
 	b.pages = n > 0 ? (u32)(PAGE_ALIGN((u64)n) >> PAGE_SHIFT) : 0;
@@ -704,8 +706,8 @@ static void use_block(int i, u64 base)
 	install_unlock();
 }
 
-/* False if there is no point in trying again. */
-static bool try_site(u64 ip, bool make)
+/* 0; -ENOMEM: there is no memory for it now; -1: there is no point in trying again. */
+static int try_site(u64 ip, bool make)
 {
 	struct patch_elf e;
 	struct text t;
@@ -714,7 +716,7 @@ static bool try_site(u64 ip, bool make)
 	int i;
 
 	if (!find_text(ip - CALL_INSN, &t))
-		return false;
+		return -1;
 	off = (u32)(t.off % PATCH_BLOCK_BYTES);
 	i = patch_block_find(t.f->mapping->dev, t.f->mapping->ino, t.off / PATCH_BLOCK_BYTES);
 	if (i >= 0 || make)
@@ -727,12 +729,15 @@ static bool try_site(u64 ip, bool make)
 		use_block(i, t.base);
 	}
 	file_put(t.f);
-	return ok && (i >= 0 || !make);
+	if (!ok || (make && i < 0 && i != -ENOMEM))
+		return -1;
+	return make && i < 0 ? i : 0;
 }
 
 void patch_consider(u64 ip, long nr)
 {
 	u32 at = (u32)(ip * 0x9e3779b97f4a7c15ull >> 57) % PATCH_HOT;
+	int err;
 
 	if (!enabled() || !kproc.mm || needs_trap(nr))
 		return;
@@ -748,7 +753,8 @@ void patch_consider(u64 ip, long nr)
 		return;
 	switch (++kproc.patch.hot[at].hits) {
 	case HITS_LOOK: case HITS_MAKE:
-		if (!try_site(ip, kproc.patch.hot[at].hits == HITS_MAKE))
-			kproc.patch.hot[at].hits = HITS_NEVER;
+		err = try_site(ip, kproc.patch.hot[at].hits == HITS_MAKE);
+		if (err)
+			kproc.patch.hot[at].hits = err == -ENOMEM ? HITS_LOOK : HITS_NEVER;
 	}
 }

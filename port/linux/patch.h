@@ -116,7 +116,7 @@ void patch_exec(bool has_interp);
 void patch_store_init(void);
 /* Index of a block of that file and place, not stale unless this process uses it; -1 = none. */
 int patch_block_find(u64 dev, u64 ino, u64 index);
-/* Adds a block.  Its index, or -1 when somebody was faster or there is no room. */
+/* Under no lock; may reclaim.  Adds a block.  Its index; -1: somebody was faster, or there are too many; -ENOMEM. */
 int patch_block_add(struct quire *q, struct patch_block *b); /* takes frames; nobody maps it before it is published */
 void patch_block_publish(u32 i, u32 pages);
 /* A slot for a site and the jump to it, or -1. */

@@ -17,8 +17,17 @@ void patch_store_init(void)
 	spin_lock_init(&store()->lock, LOCK_RANK_LEAF);
 }
 
-/* Frames for the slots.  Whoever asks fills them, all with the same, and then publishes: a death in between costs nothing. */
-pfn_t patch_slots_alloc(struct quire *q, unsigned order)
+/* Under no lock.  A machine whose memory is in use has no large block at hand, but mostly can make one: it is made, and given back to be found. */
+static bool make_block_of(struct quire *q, unsigned order)
+{
+	struct frame *f = alloc_pages(q, GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN, order);
+
+	if (f)
+		__free_pages(q, f, order);
+	return f;
+}
+
+static pfn_t slots_alloc(struct quire *q, unsigned order)
 {
 	struct patch_store *s = store();
 	struct frame *f;
@@ -32,6 +41,14 @@ pfn_t patch_slots_alloc(struct quire *q, unsigned order)
 	spin_unlock(&s->lock);
 	spin_unlock(&q->lock);
 	return s->slots_unfilled;
+}
+
+/* Frames for the slots.  Whoever asks fills them, all with the same, and then publishes: a death in between costs nothing. */
+pfn_t patch_slots_alloc(struct quire *q, unsigned order)
+{
+	pfn_t pfn = slots_alloc(q, order);
+
+	return pfn || !make_block_of(q, order) ? pfn : slots_alloc(q, order);
 }
 
 void patch_slots_publish(void)
@@ -60,7 +77,7 @@ int patch_block_find(u64 dev, u64 ino, u64 index)
 	return -1;
 }
 
-int patch_block_add(struct quire *q, struct patch_block *b)
+static int block_add(struct quire *q, struct patch_block *b)
 {
 	struct patch_store *s = store();
 	struct frame *f = NULL;
@@ -68,8 +85,10 @@ int patch_block_add(struct quire *q, struct patch_block *b)
 
 	spin_lock(&q->lock);
 	spin_lock(&s->lock);
-	if (patch_block_find(b->dev, b->ino, b->index) < 0 && s->nblocks < PATCH_MAX_BLOCKS)
+	if (patch_block_find(b->dev, b->ino, b->index) < 0 && s->nblocks < PATCH_MAX_BLOCKS) {
 		f = alloc_pages(q, GFP_NOWAIT, PATCH_BLOCK_ORDER);
+		at = -ENOMEM;
+	}
 	if (f) {
 		b->pfn = frame_to_pfn(q, f);
 		b->pages = 0;
@@ -80,6 +99,13 @@ int patch_block_add(struct quire *q, struct patch_block *b)
 	spin_unlock(&s->lock);
 	spin_unlock(&q->lock);
 	return at;
+}
+
+int patch_block_add(struct quire *q, struct patch_block *b)
+{
+	int at = block_add(q, b);
+
+	return at == -ENOMEM && make_block_of(q, PATCH_BLOCK_ORDER) ? block_add(q, b) : at;
 }
 
 void patch_block_publish(u32 i, u32 pages)

@@ -209,6 +209,16 @@ def switched_on_inside():
         expect(out.endswith("Priority\n"), f"areas are left: {out}")
 
 
+def calls_rewritten_under_pressure():
+    """Where all memory is in use there is no block of 256 KiB for rewritten text at hand; it must be made, or each call stays a trap."""
+    script = f"{PATTERN} 64 20 2>&1 & sleep 1; dd if=/dev/zero of=/dev/null bs=1 count=40000 2>/dev/null; kill %1; wait"
+    for attempt in range(3):
+        code, out, errors = run("--verbose", "--memory", "32M", "--swap", "128M", "--", "bash", "-c", script)
+        if "system calls rewritten" in errors:
+            return
+    expect(False, f"{code}: {out[-300:]} {errors[-500:]}")
+
+
 def no_room_on_the_host():
     """A file system that is full: what a swap file will not take, the others do."""
     with tempfile.TemporaryDirectory(prefix="swap-test-") as directory:
@@ -230,7 +240,7 @@ def no_room_on_the_host():
             subprocess.run(["umount", directory], check=True)
 
 
-TESTS = [four_times_memory, zstd, small_folios, further_by_the_swap, files, shared_memory, switched_on_inside, no_room_on_the_host, killed_under_pressure,
+TESTS = [four_times_memory, zstd, small_folios, further_by_the_swap, files, shared_memory, switched_on_inside, calls_rewritten_under_pressure, no_room_on_the_host, killed_under_pressure,
          killed_while_files_are_written, killed_with_shared_memory]
 
 
