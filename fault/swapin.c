@@ -21,6 +21,7 @@ struct batch {
 	struct folio *folio[WINDOW];
 	void *page[WINDOW];
 	int result[WINDOW];
+	bool stall;             /* the needed page should not have gone: to wait for it is to wait for memory (psi.c; Linux: swap_read_folio()) */
 };
 
 /* Under q->lock: a frame for a neighbour, or NULL if there is no memory to spare. */
@@ -42,6 +43,7 @@ static void choose(struct batch *b, struct vm_fault *vmf)
 
 	folio[at] = vmf->spare;
 	spin_lock(&q->lock);
+	b->stall = swap_read_is_current(q, &vmf->swap) && workingset_was_part(swap_slot_of(q, vmf->swap.entry)->shadow);
 	if (swap_read_is_current(q, &vmf->swap) && !vmf->need_random) {
 		swap_readahead_window(q, vmf->swap.entry - at, size, window);
 		while (hi < size && window[hi].stamp && (folio[hi] = neighbour_alloc(q)))
@@ -77,15 +79,19 @@ enum vm_fault_reason serve_swap(struct vm_fault *vmf)
 {
 	struct quire *q = vmf->q;
 	struct batch b;
+	bool entered;
 
 	b.q = q;
 	b.n = 0;
 	choose(&b, vmf);
+	entered = b.stall && q->hooks.memstall_enter && q->hooks.memstall_enter(q);
 	swap_read_pages(q, b.read, b.n, b.page, b.result);
 	/* One failure may have been a neighbour's. */
 	for (u32 i = 0; i < b.n; i++)
 		if (b.folio[i] == vmf->spare && b.result[i] && b.n > 1)
 			swap_read_pages(q, &b.read[i], 1, &b.page[i], &b.result[i]);
+	if (entered)
+		q->hooks.memstall_leave(q, entered);
 	spin_lock(&q->lock);
 	for (u32 i = b.n; i-- > 0;) {
 		if (b.folio[i] == vmf->spare)

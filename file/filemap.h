@@ -47,6 +47,8 @@ u64 workingset_eviction_anon(struct quire *q, struct folio *folio);
 /* A folio has just come into the cache, or from swap, and is on the lists. */
 void workingset_refault(struct quire *q, struct folio *folio);
 void workingset_refault_anon(struct quire *q, struct folio *folio, u64 shadow);
+/* Was it part of the working set when it left?  Any lock or none. */
+bool workingset_was_part(u64 shadow);
 /* An inactive folio becomes active: it leaves the inactive lists, too. */
 void workingset_activation(struct quire *q, const struct folio *folio);
 

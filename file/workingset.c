@@ -157,6 +157,11 @@ void workingset_refault_anon(struct quire *q, struct folio *folio, u64 shadow)
 		refault(q, folio, (u32)shadow, false);
 }
 
+bool workingset_was_part(u64 shadow)
+{
+	return shadow & WORKINGSET_BIT;
+}
+
 void workingset_activation(struct quire *q, const struct folio *folio)
 {
 	q->lru.nonresident_age += folio_nr_pages(folio);

@@ -4,8 +4,9 @@
  *	some   at least one context waits
  *	full   at least one waits, and no program ran when that was last looked at
  *
- * A context waits while it reclaims for an allocation of its own, while it waits for the OOM killer's victim, and, as kswapd, while
- * it works; swap-in is not counted.  Every change of the number of waiters brings the totals up to date; the averages decay
+ * A context waits while it reclaims for an allocation of its own, while it waits for the OOM killer's victim, as kswapd while
+ * it works, and while it reads a page of its working set from a swap device again (fault/swapin.c); what is in memory, compressed, comes back at
+ * once and is not counted.  Every change of the number of waiters brings the totals up to date; the averages decay
  * every two seconds like Linux's (kernel/sched/psi.c): weights exp(-2/10), exp(-2/60), exp(-2/300).
  *
  * Invariant: psi.nr_stalled = contexts whose memstall is 1.  Both change in one transaction; a dead context's is taken back

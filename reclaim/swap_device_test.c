@@ -66,6 +66,34 @@ static void test_runs_and_readahead(void **state)
 	/* (The device went with its area.) */
 }
 
+/* Reading back what was in use when it went is waiting for memory; reading back what was not, is not. */
+static void test_swap_in_is_a_stall(void **state)
+{
+	for (u32 hot = 0; hot < 2; hot++) {
+		struct sim_config cfg = { .memory = 16 * MIB, .real_clock = true };
+		struct world w = { .q = machine_with(&cfg, add_device, 16 * MIB), .rnd = 1, .last_tag = 6 };
+		struct proc p = proc_new(w.q, 64);
+		struct psi_view before, after;
+
+		for (u32 i = 0; i < 64; i++) {
+			w.last_tag = 6;
+			write_page(&w, &p, i);
+		}
+		for (struct folio *f = lru_tail(w.q, LRU_KIND_ANON, 0); f && hot; f = f->f.prev ? (struct folio *)pfn_to_frame(w.q, f->f.prev - 1) : NULL)
+			f->f.flags |= FF_WORKINGSET;
+		assert_int_equal(do_madvise(sim_process_mm(p.p), p.base, 64 * PAGE_SIZE, MADV_PAGEOUT), 0);
+		assert_int_equal(w.q->nr_anon_pages, 0);
+		psi_read(w.q, &before);
+		for (u32 i = 0; i < 64; i++)
+			check_page(&w, &p, i);
+		psi_read(w.q, &after);
+		assert_int_equal(after.total[PSI_MEM_SOME] > before.total[PSI_MEM_SOME], hot);
+		assert_int_equal(w.q->psi.nr_stalled, 0);
+		proc_exit(&p);
+		end_world(w.q);
+	}
+}
+
 /* madvise(MADV_RANDOM): neighbours are of no use. */
 static void test_no_readahead_where_it_is_random(void **state)
 {
@@ -375,7 +403,7 @@ static void test_failure_sweep(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_runs_and_readahead), cmocka_unit_test(test_page_cluster), cmocka_unit_test(test_no_readahead_where_it_is_random),
+		cmocka_unit_test(test_runs_and_readahead), cmocka_unit_test(test_swap_in_is_a_stall), cmocka_unit_test(test_page_cluster), cmocka_unit_test(test_no_readahead_where_it_is_random),
 		cmocka_unit_test(test_readahead_pages_are_reclaimed), cmocka_unit_test(test_read_errors_and_damage),
 		cmocka_unit_test(test_write_error_keeps_the_page), cmocka_unit_test(test_no_space_falls_to_others),
 		cmocka_unit_test(test_memory_refuses_device_takes), cmocka_unit_test(test_equal_priorities_take_turns),

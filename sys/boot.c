@@ -91,6 +91,8 @@ static void init_hooks(struct quire *q)
 	q->hooks.try_to_free_pages = try_to_free_pages;
 	q->hooks.out_of_memory = out_of_memory;
 	q->hooks.compact_pages = try_to_compact_pages;
+	q->hooks.memstall_enter = psi_memstall_enter;
+	q->hooks.memstall_leave = psi_memstall_leave;
 	q->hooks.populate = mm_populate;
 	q->hooks.fault_in = mm_fault_in;
 	q->hooks.shmem_file_setup = shmem_file_setup;

@@ -45,6 +45,9 @@ struct quire_hooks {
 	void (*folio_mark_dirty)(struct folio *folio);
 	/* MADV_COLD, MADV_PAGEOUT -> reclaim: make the mapped pages of [start, end) cold / try to evict them.  Under no lock. */
 	void (*madvise_cold)(struct mm_struct *mm, u64 start, u64 end, bool pageout);
+	/* A wait for memory begins and ends, but for one inside another: psi_memstall_enter(), psi_memstall_leave().  Under no lock. */
+	bool (*memstall_enter)(struct quire *q);
+	void (*memstall_leave)(struct quire *q, bool entered);
 	/* mincore -> swap: is the entry's page in the swap cache?  Under q->lock. */
 	bool (*swap_cached)(struct quire *q, u64 entry);
 	/* overcommit -> swap: pages of swap space, used or not.  Under q->lock or none. */
