@@ -70,7 +70,10 @@ static u64 swap_pages(struct quire *q)
 
 u64 vm_commit_limit(struct quire *q)
 {
-	return totalram_pages(q) * q->cfg.overcommit_ratio / 100 + swap_pages(q);
+	u64 allowed = q->cfg.overcommit_kbytes ? q->cfg.overcommit_kbytes >> (PAGE_SHIFT - 10) :
+						 totalram_pages(q) * q->cfg.overcommit_ratio / 100;
+
+	return allowed + swap_pages(q);
 }
 
 /* Mode 2: what this process may still take. */

@@ -261,6 +261,7 @@ int phys_init(struct quire *q)
 	setup_zonelists(q);
 	memcpy(q->phys.lowmem_reserve_ratio, default_ratio, sizeof(default_ratio));
 	q->phys.min_free_kbytes = default_min_free_kbytes(q);
+	q->phys.watermark_scale_factor = 10;
 	setup_per_zone_wmarks(q);
 	q->phys.state = PHYS_READY;
 	spin_unlock(&q->lock);

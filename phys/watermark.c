@@ -16,7 +16,6 @@
 #include "phys.h"
 
 #define SWAP_CLUSTER_MAX 32u
-#define WATERMARK_SCALE_FACTOR 10u /* of 10000 */
 
 /* floor(sqrt(x)), bit by bit. */
 static u64 int_sqrt(u64 x)
@@ -98,7 +97,7 @@ static void setup_zone_wmarks(struct quire *q, struct zone *z, u64 pages_min, u6
 		z->watermark[WMARK_MIN] = MIN(MAX(z->managed / 1024, SWAP_CLUSTER_MAX), 128);
 	else
 		z->watermark[WMARK_MIN] = share;
-	step = MAX(share >> 2, z->managed * WATERMARK_SCALE_FACTOR / 10000);
+	step = MAX(share >> 2, z->managed * q->phys.watermark_scale_factor / 10000);
 	z->watermark[WMARK_LOW] = z->watermark[WMARK_MIN] + step;
 	z->watermark[WMARK_HIGH] = z->watermark[WMARK_LOW] + step;
 	z->watermark_promo = z->watermark[WMARK_HIGH] + step;
@@ -119,6 +118,14 @@ void set_min_free_kbytes(struct quire *q, u64 kbytes)
 {
 	spin_lock(&q->lock);
 	q->phys.min_free_kbytes = kbytes;
+	setup_per_zone_wmarks(q);
+	spin_unlock(&q->lock);
+}
+
+void set_watermark_scale_factor(struct quire *q, u32 factor)
+{
+	spin_lock(&q->lock);
+	q->phys.watermark_scale_factor = factor;
 	setup_per_zone_wmarks(q);
 	spin_unlock(&q->lock);
 }

@@ -193,6 +193,28 @@ void proc_oom_score_adj(struct quire *q, struct task *t, struct fmt_buf *out)
 	fmt_printf(out, "%d\n", view_of(t).oom_score_adj);
 }
 
+/* The old name of the same number, from -17 (never) to 15. */
+#define OOM_ADJ_NEVER (-17)
+#define OOM_ADJ_MAX 15
+
+void proc_oom_adj(struct task *t, struct fmt_buf *out)
+{
+	s32 adj = view_of(t).oom_score_adj;
+
+	fmt_printf(out, "%d\n", adj == OOM_SCORE_ADJ_MAX ? OOM_ADJ_MAX : MIN(adj * -OOM_ADJ_NEVER / OOM_SCORE_ADJ_MAX, OOM_ADJ_MAX));
+}
+
+int proc_set_oom_adj(struct task *t, s64 old, bool capable)
+{
+	s64 adj = old == OOM_ADJ_MAX ? OOM_SCORE_ADJ_MAX : old * OOM_SCORE_ADJ_MAX / -OOM_ADJ_NEVER;
+
+	if (old < OOM_ADJ_NEVER || old > OOM_ADJ_MAX)
+		return -EINVAL;
+	if (adj < view_of(t).oom_score_adj && !capable)
+		return -EACCES;
+	return proc_set_oom_score_adj(t, adj, capable);
+}
+
 int proc_set_oom_score_adj(struct task *t, s64 adj, bool capable)
 {
 	bool allowed;

@@ -51,6 +51,9 @@ void proc_oom_score(struct quire *q, struct task *t, struct fmt_buf *out);
 void proc_oom_score_adj(struct quire *q, struct task *t, struct fmt_buf *out);
 /* A write to oom_score_adj, by somebody with or without CAP_SYS_RESOURCE.  0, -EINVAL or -EACCES. */
 int proc_set_oom_score_adj(struct task *t, s64 adj, bool capable);
+/* The same under its old name. */
+void proc_oom_adj(struct task *t, struct fmt_buf *out);
+int proc_set_oom_adj(struct task *t, s64 old, bool capable);
 /* What is written to /proc/PID/clear_refs.  0 or -EINVAL. */
 int proc_clear_refs(struct mm_struct *mm, s64 type);
 void proc_auxv(struct quire *q, struct mm_struct *mm, struct fmt_buf *out); /* binary */

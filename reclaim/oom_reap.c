@@ -113,6 +113,33 @@ static void reap_task(struct quire *q, struct task *t)
 	port_wake(&q->oom_wake, ~0u);
 }
 
+/* Does somebody else run on the address space? */
+static bool has_sharer(struct quire *q, const struct task *t, const struct mm_struct *mm)
+{
+	struct task *other;
+	bool found = false;
+
+	spin_lock(&q->tasks.lock);
+	for (other = q->tasks.first; other && !found; other = other->next)
+		found = other != t && other->mm == mm;
+	spin_unlock(&q->tasks.lock);
+	return found;
+}
+
+int oom_release(struct task *t)
+{
+	struct mm_struct *mm = task_get_mm(t);
+	int ret = -ESRCH;
+
+	if (mm) {
+		ret = has_sharer(t->q, t, mm) ? -EINVAL : 0;
+		if (!ret)
+			reap_mm(mm);
+		mmput(mm);
+	}
+	return ret;
+}
+
 /* A victim, with a reference, whose time is over; never the caller, whose memory is in use. */
 static struct task *next_overdue(struct quire *q, struct task *self)
 {

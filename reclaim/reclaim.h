@@ -100,6 +100,8 @@ int out_of_memory(struct quire *q, gfp_t gfp, unsigned order);
 /* Points by Linux's rules: pages of rss, swap and page tables, shifted by oom_score_adj.  LONG_MIN = never kill.
  * Under no lock; the task is referenced by the caller. */
 long oom_badness(struct quire *q, struct task *t);
+/* process_mrelease(2): takes the memory of a process that runs no more of its program.  0, -ESRCH: it has none, -EINVAL: others use it. */
+int oom_release(struct task *t);
 /* The victim with most points, with a reference; NULL if nobody may be killed. */
 struct task *select_bad_process(struct quire *q, long *points);
 

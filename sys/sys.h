@@ -33,8 +33,8 @@ long sys_mincore(struct task *t, u64 addr, u64 len, u64 vec);
 /* ---- sys/vmrw.c ---- */
 /* pid's memory from and to the caller's, by arrays of struct iovec in the caller's memory.  Whether the caller may do that is
  * for the port to ask first. */
-long sys_process_vm_readv(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags);
-long sys_process_vm_writev(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags);
+long sys_process_vm_readv(struct task *t, long pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags);
+long sys_process_vm_writev(struct task *t, long pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags);
 
 /* Advice for a process's memory by an array of struct iovec in the caller's.  pid: or what is wrong with the descriptor that should
  * have named it. */

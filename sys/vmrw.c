@@ -131,14 +131,14 @@ static long transfer(struct task *t, struct mm_struct *remote, const struct curs
 	return ret;
 }
 
-static long with_remote(struct task *t, s32 pid, const struct cursor *local, const struct cursor *far, bool write)
+static long with_remote(struct task *t, long pid, const struct cursor *local, const struct cursor *far, bool write)
 {
-	struct task *other = task_find_get(t->q, pid);
+	struct task *other = pid > 0 ? task_find_get(t->q, (s32)pid) : NULL;
 	struct mm_struct *mm;
 	long ret;
 
 	if (!other)
-		return -ESRCH;
+		return pid < 0 ? pid : -ESRCH;
 	mm = task_get_mm(other);
 	task_put(other);
 	if (!mm)
@@ -148,7 +148,8 @@ static long with_remote(struct task *t, s32 pid, const struct cursor *local, con
 	return ret;
 }
 
-static long process_vm_rw(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags, bool write)
+/* pid: or a negative errno, for what the port found out about the process; other errors come first. */
+static long process_vm_rw(struct task *t, long pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags, bool write)
 {
 	struct user_iovec *l, *r;
 	u64 ltotal, rtotal;
@@ -175,12 +176,12 @@ static long process_vm_rw(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rv
 	return ret;
 }
 
-long sys_process_vm_readv(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags)
+long sys_process_vm_readv(struct task *t, long pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags)
 {
 	return process_vm_rw(t, pid, lvec, liovcnt, rvec, riovcnt, flags, false);
 }
 
-long sys_process_vm_writev(struct task *t, s32 pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags)
+long sys_process_vm_writev(struct task *t, long pid, u64 lvec, u64 liovcnt, u64 rvec, u64 riovcnt, u64 flags)
 {
 	return process_vm_rw(t, pid, lvec, liovcnt, rvec, riovcnt, flags, true);
 }

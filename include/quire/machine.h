@@ -39,6 +39,7 @@ struct quire_config {
 	struct frame *mem_map;           /* zeroed, memory / PAGE_SIZE records, outside RAM */
 	u32 overcommit_memory;           /* 0, 1, 2 */
 	u32 overcommit_ratio;            /* percent, mode 2 */
+	u64 overcommit_kbytes;           /* instead of it, unless 0 */
 	u32 folio_max_order;             /* largest anonymous folio; 0 = 4 KiB only */
 	u32 fault_around_pages;          /* file pages mapped around a read fault; 0 = default (16) */
 	u32 vsyscall_flags;              /* VM_READ, VM_EXEC: rights of the host's vsyscall page, which maps shows last; 0 = none */

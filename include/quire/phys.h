@@ -192,6 +192,7 @@ u64 phys_shortfall(struct quire *q);
 /* A watermark, summed over all zones. */
 u64 phys_watermark_pages(struct quire *q, int wmark);
 void set_min_free_kbytes(struct quire *q, u64 kbytes); /* vm.min_free_kbytes; under no lock */
+void set_watermark_scale_factor(struct quire *q, u32 factor); /* vm.watermark_scale_factor; likewise */
 void set_lowmem_reserve_ratio(struct quire *q, const u32 ratio[MAX_NR_ZONES]);
 /* Per mille, as /sys/kernel/debug/extfrag: unusable free memory for order; fragmentation index (-1000: would
  * succeed). */

@@ -96,6 +96,7 @@ struct phys {
 	u8 state;                 /* 0, PHYS_EARLY, PHYS_READY */
 	pfn_t early_next, early_limit; /* boot: early allocator takes frames downwards */
 	u64 min_free_kbytes;
+	u32 watermark_scale_factor; /* of 10000 */
 	u32 lowmem_reserve_ratio[MAX_NR_ZONES];
 	/* rate limit of allocation-failure reports */
 	u64 warn_window_ns;

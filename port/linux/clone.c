@@ -373,7 +373,7 @@ static long do_clone(struct trap *t, const struct clone_request *r)
 			return -EINVAL;
 		return do_thread(t, r);
 	}
-	if ((r->flags & CLONE_SIGHAND) && !(r->flags & CLONE_VM))
+	if (((r->flags & CLONE_FS) && (r->flags & (CLONE_NEWNS | CLONE_NEWUSER))) || ((r->flags & CLONE_SIGHAND) && !(r->flags & CLONE_VM)))
 		return -EINVAL;
 	if (r->flags & CLONE_NEW_ANY) {
 		klog("clone with new namespaces is not supported");

@@ -49,8 +49,13 @@ static long sys_set_robust_list(struct kthread *k, u64 head, u64 len)
 
 static long sys_get_robust_list(struct kthread *k, u64 pid, u64 head, u64 len)
 {
-	if (pid && (s32)pid != k->tid)
-		return -EPERM;
+	u64 theirs[2];
+	long ret;
+
+	if (pid && (s32)pid != k->tid) {
+		ret = host_call(__NR_get_robust_list, pid, &theirs[0], &theirs[1]);
+		return ret < 0 ? ret : -EPERM;
+	}
 	if (copy_to_user(head, &k->guest_robust_head, 8) || copy_to_user(len, &k->guest_robust_len, 8))
 		return -EFAULT;
 	return 0;
@@ -62,6 +67,8 @@ static long sys_get_robust_list(struct kthread *k, u64 pid, u64 head, u64 len)
 #define PR_GET_SECCOMP_ 21
 #define PR_SET_SECCOMP_ 22
 #define PR_SET_MM_ 35
+#define PR_SET_NO_NEW_PRIVS_ 38
+#define PR_GET_NO_NEW_PRIVS_ 39
 #define PR_GET_TID_ADDRESS_ 40
 #define PR_SET_MDWE_ 65
 #define PR_GET_MDWE_ 66
@@ -100,6 +107,13 @@ static long sys_prctl(struct trap *t, const u64 a[6])
 		if (first_time(SAID_PR_SET_MM))
 			klog("prctl(PR_SET_MM) refused: the machine knows best where a program's parts lie");
 		return -EINVAL;
+	case PR_SET_NO_NEW_PRIVS_:
+		if (a[1] != 1 || a[2] || a[3] || a[4])
+			return -EINVAL;
+		kproc.no_new_privs = 1;
+		return 0;
+	case PR_GET_NO_NEW_PRIVS_:
+		return a[1] || a[2] || a[3] || a[4] ? -EINVAL : (long)kproc.no_new_privs;
 	case PR_SET_MDWE_:
 		return a[2] || a[3] || a[4] ? -EINVAL : mm_set_mdwe(kproc.mm, a[1]);
 	case PR_GET_MDWE_:
@@ -142,10 +156,11 @@ static long memory_call(struct trap *t, long nr, const u64 a[6])
 	case __NR_munlockall: return sys_munlockall(task);
 	case __NR_msync: return sys_msync(task, a[0], a[1], (int)a[2]);
 	case __NR_mincore: return sys_mincore(task, a[0], a[1], a[2]);
-	case __NR_process_vm_readv: return sys_process_vm_readv(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
-	case __NR_process_vm_writev: return sys_process_vm_writev(task, (s32)a[0], a[1], a[2], a[3], a[4], a[5]);
+	case __NR_process_vm_readv: return sys_process_vm_readv(task, guest_may_attach((s32)a[0]), a[1], a[2], a[3], a[4], a[5]);
+	case __NR_process_vm_writev: return sys_process_vm_writev(task, guest_may_attach((s32)a[0]), a[1], a[2], a[3], a[4], a[5]);
 	case __NR_mseal: return sys_mseal(task, a[0], a[1], a[2]);
 	case __NR_process_madvise: return guest_process_madvise(a);
+	case __NR_process_mrelease: return guest_process_mrelease(a);
 	case __NR_shmat: return guest_shmat((s32)a[0], a[1], a[2]);
 	case __NR_shmdt: return guest_shmdt(a[0]);
 	case __NR_shmctl: return guest_shmctl(t, a);
@@ -176,7 +191,7 @@ static long sys_numa(struct trap *t, long nr, const u64 a[6])
 	case __NR_set_mempolicy: return guest_set_mempolicy(a);
 	case __NR_get_mempolicy: return guest_get_mempolicy(a);
 	case __NR_move_pages: return guest_move_pages(a);
-	case __NR_migrate_pages: return 0; /* there is nowhere to go */
+	case __NR_migrate_pages: return guest_migrate_pages(a);
 	default: return -EOPNOTSUPP;
 	}
 }
@@ -283,7 +298,7 @@ long guest_syscall(struct trap *t, long nr, const u64 a[6])
 	case __NR_mlock: case __NR_mlock2: case __NR_munlock: case __NR_mlockall: case __NR_munlockall:
 	case __NR_msync: case __NR_mincore: case __NR_sysinfo: case __NR_prlimit64: case __NR_getrlimit:
 	case __NR_setrlimit: case __NR_process_vm_readv: case __NR_process_vm_writev:
-	case __NR_process_madvise:
+	case __NR_process_madvise: case __NR_process_mrelease:
 	case __NR_shmat: case __NR_shmdt: case __NR_shmctl: case __NR_swapon: case __NR_swapoff:
 		return sys_memory(t, nr, a);
 	case __NR_fork: case __NR_vfork: case __NR_clone: case __NR_clone3: case __NR_execve: case __NR_execveat:

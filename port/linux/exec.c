@@ -111,6 +111,8 @@ static long open_program_now(int dirfd, const char *path, int flags)
 	if ((flags & AT_EMPTY_PATH) && !*path) {
 		char link[32] = "/proc/self/fd/";
 
+		if (dirfd < 0 && dirfd != AT_FDCWD)
+			return -EBADF;
 		fmt_uint(link + 14, (u64)dirfd);
 		fd = host_call(__NR_openat, AT_FDCWD, link, O_RDONLY | HOST_O_CLOEXEC);
 		ret = fd < 0 ? fd : host_call(__NR_faccessat, AT_FDCWD, link, 1 /* X_OK */);

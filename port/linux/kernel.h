@@ -187,6 +187,7 @@ struct kproc {
 	struct special_range special[MAX_SPECIAL];
 	u64 hwcap, hwcap2, minsigstksz, clktck;
 	u32 dumpable;
+	u32 no_new_privs;         /* what the program asked for; the host's is always set (seccomp.c) */
 	char exe_path[4096];      /* /proc/self/exe */
 };
 extern struct kproc kproc;

@@ -20,8 +20,11 @@ long guest_shmat(int id, u64 addr, u64 flags); /* shm.c */
 long guest_shmdt(u64 addr);
 long guest_shmctl(struct trap *t, const u64 a[6]);
 long guest_process_madvise(const u64 a[6]); /* pidfd.c */
+long guest_process_mrelease(const u64 a[6]);
+long guest_may_attach(s32 pid); /* pid, or negative errno */
 long guest_mbind(const u64 a[6]); /* numa.c */
 long guest_set_mempolicy(const u64 a[6]);
 long guest_get_mempolicy(const u64 a[6]);
 long guest_move_pages(const u64 a[6]);
+long guest_migrate_pages(const u64 a[6]);
 #endif

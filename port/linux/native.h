@@ -133,6 +133,7 @@ long native_write(struct native_frame *f);
 long native_readv(struct native_frame *f);
 long native_writev(struct native_frame *f);
 long native_vmsplice(struct native_frame *f);
+long native_kcmp(struct native_frame *f);
 long native_getrandom(struct native_frame *f);
 /* native_fd.c */
 long native_open(struct native_frame *f);

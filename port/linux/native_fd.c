@@ -6,6 +6,7 @@
 #include "procfs.h"
 #include "x86_64/native_nr.h"
 #include <linux/fcntl.h>
+#include <linux/kcmp.h>
 #include <linux/mount.h>
 
 #define HANDLE_HEAD 8u   /* struct file_handle without its bytes */
@@ -156,6 +157,41 @@ long native_pidfd_getfd(struct native_frame *f)
 	if (native_check_fd(f->a[0]) || native_check_fd(f->a[1]))
 		return -EBADF;
 	return native_issue(f);
+}
+
+/* The address space of a task, by number; 0 for threads that are not a process's first, and for strangers. */
+static u64 mm_of(s32 pid)
+{
+	struct task *t = task_find_get(kproc.task->q, pid);
+	u64 mm;
+
+	if (!t)
+		return 0;
+	mm = (u64)READ_ONCE(t->mm);
+	task_put(t);
+	return mm;
+}
+
+/* kcmp(2): objects are the host's, but for memory: processes that share the machine's address space have mappings of their own. */
+long native_kcmp(struct native_frame *f)
+{
+	u32 type = (u32)f->a[2];
+	u64 first, second;
+	long r = 0;
+
+	if (type == KCMP_FILE && (native_check_fd(f->a[3]) || native_check_fd(f->a[4])))
+		return -EBADF;
+	if (type == KCMP_EPOLL_TFD)
+		r = native_in(f, f->a[4], sizeof(struct kcmp_epoll_slot), &f->h[4]);
+	if (!r)
+		r = native_issue(f);
+	if (r <= 0 || type != KCMP_VM)
+		return r;
+	first = mm_of((s32)f->a[0]);
+	second = mm_of((s32)f->a[1]);
+	if (first && second)
+		r = first == second ? 0 : first < second ? 1 : 2;
+	return r;
 }
 
 /* struct file_handle tells its own size; the host writes the size it needs also when it fails with EOVERFLOW. */

@@ -14,6 +14,7 @@
 #define MODE_REGULAR 0100000u
 #define MODE_BLOCK 0060000u
 #define HOST_F_GETFL 3
+#define HOST_F_GETPIPE_SZ 1032
 #define HOST_O_ACCMODE 3
 #define HOST_SPLICE_F_NONBLOCK 2
 #define HOST_RWF_NOWAIT 8
@@ -219,6 +220,9 @@ long native_vmsplice(struct native_frame *f)
 		return -EBADF;
 	if (first_time(SAID_VMSPLICE))
 		klog("vmsplice copies: pages in a pipe would outlive the call");
+	r = host_call(__NR_fcntl, f->a[0], HOST_F_GETPIPE_SZ);
+	if (r < 0)
+		return -EBADF; /* no pipe */
 	r = host_call(__NR_fcntl, f->a[0], HOST_F_GETFL);
 	if (r < 0)
 		return r;

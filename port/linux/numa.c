@@ -4,6 +4,7 @@
 #include "hostsys.h"
 #include "memory.h"
 #include "../../mm/mm.h"
+#include <linux/capability.h>
 
 #define MPOL_MODES 7u           /* MPOL_DEFAULT .. MPOL_WEIGHTED_INTERLEAVE */
 #define MPOL_MODE_FLAGS 0xe000u
@@ -11,6 +12,7 @@
 #define MPOL_PREFERRED_ 1u
 #define MPOL_LOCAL_ 4u
 #define MPOL_MF_STRICT_ 1u
+#define MPOL_MF_MOVE_ALL_ 4u
 #define MPOL_F_NODE_ 1u
 #define MPOL_F_ADDR_ 2u
 #define MPOL_F_MEMS_ALLOWED_ 4u
@@ -135,9 +137,8 @@ long guest_get_mempolicy(const u64 a[6])
 }
 
 /* Where each page is: node 0 when it is present, else -ENOENT, -EFAULT outside mappings (move_pages(2)). */
-static s32 page_node(u64 addr)
+static s32 page_node(struct mm_struct *mm, u64 addr)
 {
-	struct mm_struct *mm = kproc.mm;
 	s32 node;
 	pte_t p;
 
@@ -155,15 +156,11 @@ static s32 page_node(u64 addr)
 	return node;
 }
 
-long guest_move_pages(const u64 a[6])
+static long move_pages_of(struct mm_struct *mm, const u64 a[6])
 {
 	u64 i, page;
 	s32 node, want;
 
-	if ((s32)a[0] && (s32)a[0] != kproc.pid)
-		return -EPERM;
-	if (a[5] & ~6ull)
-		return -EINVAL;
 	for (i = 0; i < a[1]; i++) {
 		if (copy_from_user(&page, a[2] + 8 * i, 8))
 			return -EFAULT;
@@ -173,9 +170,58 @@ long guest_move_pages(const u64 a[6])
 			if (want != 0)
 				return -ENODEV;
 		}
-		node = page_node(page);
+		node = page_node(mm, page);
 		if (copy_to_user(a[4] + 4 * i, &node, 4))
 			return -EFAULT;
 	}
 	return 0;
+}
+
+/* The address space of a process, 0 for the caller's, with a reference; ERR_PTR if there is none or it may not be touched. */
+static struct mm_struct *mm_of_process(s32 pid)
+{
+	long ok = pid ? guest_may_attach(pid) : kproc.pid;
+	struct task *t = ok > 0 ? task_find_get(kproc.task->q, (s32)ok) : NULL;
+	struct mm_struct *mm = t ? task_get_mm(t) : NULL;
+
+	if (t)
+		task_put(t);
+	return mm ? mm : ERR_PTR(ok < 0 ? ok : -ESRCH);
+}
+
+long guest_move_pages(const u64 a[6])
+{
+	struct mm_struct *mm;
+	long ret;
+
+	if (a[5] & ~6ull)
+		return -EINVAL;
+	if ((a[5] & MPOL_MF_MOVE_ALL_) && !host_capable(CAP_SYS_NICE))
+		return -EPERM;
+	mm = mm_of_process((s32)a[0]);
+	if (IS_ERR(mm))
+		return PTR_ERR(mm);
+	ret = move_pages_of(mm, a);
+	mmput(mm);
+	return ret;
+}
+
+/* There is nowhere to go. */
+long guest_migrate_pages(const u64 a[6])
+{
+	u64 old, new;
+	struct mm_struct *mm;
+	long ret = read_nodes(a[2], a[1], &old);
+
+	if (!ret)
+		ret = read_nodes(a[3], a[1], &new);
+	if (ret)
+		return ret;
+	mm = mm_of_process((s32)a[0]);
+	if (IS_ERR(mm))
+		return PTR_ERR(mm);
+	mmput(mm);
+	if ((new & ~1ull) && !host_capable(CAP_SYS_NICE))
+		return -EPERM;
+	return new & 1 ? 0 : -EINVAL;
 }

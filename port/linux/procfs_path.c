@@ -30,6 +30,9 @@ static const struct known vm_files[] = {
 	{ "dirty_expire_centisecs", PROCFS_DIRTY + WB_DIRTY_EXPIRE_CENTISECS }, { "swappiness", PROCFS_SWAPPINESS },
 	{ "page-cluster", PROCFS_PAGE_CLUSTER }, { "compact_memory", PROCFS_COMPACT_MEMORY },
 	{ "drop_caches", PROCFS_DROP_CACHES }, { "panic_on_oom", PROCFS_PANIC_ON_OOM },
+	{ "overcommit_kbytes", PROCFS_OVERCOMMIT_KBYTES }, { "watermark_scale_factor", PROCFS_WATERMARK_SCALE_FACTOR },
+	{ "nr_hugepages", PROCFS_NR_HUGEPAGES }, { "nr_hugepages_mempolicy", PROCFS_NR_HUGEPAGES },
+	{ "nr_overcommit_hugepages", PROCFS_NR_HUGEPAGES }, { "stat_refresh", PROCFS_STAT_REFRESH },
 	{ "oom_kill_allocating_task", PROCFS_OOM_KILL_ALLOCATING_TASK }, { "oom_dump_tasks", PROCFS_OOM_DUMP_TASKS },
 };
 static const struct known process_files[] = {
@@ -37,7 +40,7 @@ static const struct known process_files[] = {
 	{ "status", PROCFS_STATUS }, { "statm", PROCFS_STATM }, { "stat", PROCFS_STAT },
 	{ "oom_score", PROCFS_OOM_SCORE }, { "oom_score_adj", PROCFS_OOM_SCORE_ADJ }, { "cmdline", PROCFS_CMDLINE },
 	{ "environ", PROCFS_ENVIRON }, { "auxv", PROCFS_AUXV }, { "mem", PROCFS_MEM }, { "pagemap", PROCFS_PAGEMAP },
-	{ "exe", PROCFS_EXE }, { "clear_refs", PROCFS_CLEAR_REFS },
+	{ "exe", PROCFS_EXE }, { "clear_refs", PROCFS_CLEAR_REFS }, { "oom_adj", PROCFS_OOM_ADJ },
 };
 
 static u32 find_name(const struct known *table, size_t n, const char *name)

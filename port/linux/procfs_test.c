@@ -96,6 +96,8 @@ VIEW(proc_vmallocinfo) VIEW(proc_swaps) VIEW(proc_pressure_memory)
 MM_VIEW(proc_smaps) MM_VIEW(proc_smaps_rollup) MM_VIEW(proc_statm) MM_VIEW(proc_auxv)
 void proc_oom_score(struct quire *m, struct task *t, struct fmt_buf *out) { fmt_printf(out, "666\n"); }
 void proc_oom_score_adj(struct quire *m, struct task *t, struct fmt_buf *out) { fmt_printf(out, "%d\n", t->oom_score_adj); }
+void proc_oom_adj(struct task *t, struct fmt_buf *out) {}
+int proc_set_oom_adj(struct task *t, s64 old, bool capable) { return 0; }
 int proc_set_oom_score_adj(struct task *t, s64 adj, bool capable)
 {
 	if (adj < -1000 || adj > 1000)
@@ -122,6 +124,7 @@ int set_swappiness(struct quire *m, s64 value) { swappiness = value; return valu
 int set_page_cluster(struct quire *m, s64 value) { page_cluster = value; return value > 31 ? -EINVAL : 0; }
 void compact_memory(struct quire *m) { compactions++; }
 void set_min_free_kbytes(struct quire *m, u64 kb) { q.phys.min_free_kbytes = kb; }
+void set_watermark_scale_factor(struct quire *m, u32 factor) { q.phys.watermark_scale_factor = factor; }
 struct address_space *mapping_get(struct quire *m, u64 dev, u64 ino, const struct mapping_ops *ops, u32 flags)
 {
 	return q.files[ino % FILE_HASH_BUCKETS];

@@ -80,7 +80,7 @@ static bool replace_line(const struct procfs_name *name, struct mm_struct *mm, c
 		while (*end != ':')
 			end++;
 		fmt_write(out, line, (size_t)(end - line));
-		fmt_printf(out, ":\t0\n");
+		fmt_printf(out, ":\t%u\n", own && starts_with(line, "NoNewPrivs:") ? kproc.no_new_privs : 0);
 		return true;
 	}
 	if (own && starts_with(line, "SigIgn:"))
@@ -244,6 +244,8 @@ static int process_text(const struct procfs_name *name, struct task *t, struct f
 		return proc_oom_score(q, t, out), 0;
 	if (name->kind == PROCFS_OOM_SCORE_ADJ)
 		return proc_oom_score_adj(q, t, out), 0;
+	if (name->kind == PROCFS_OOM_ADJ)
+		return proc_oom_adj(t, out), 0;
 	mm = task_get_mm(t);
 	if (name->kind == PROCFS_STATUS)
 		r = text_status(name, mm, out);
@@ -276,6 +278,9 @@ static void machine_text(struct quire *q, u32 kind, struct fmt_buf *out)
 	case PROCFS_PRESSURE_MEMORY: proc_pressure_memory(q, out); break;
 	case PROCFS_OVERCOMMIT_MEMORY: put_number(out, q->cfg.overcommit_memory); break;
 	case PROCFS_OVERCOMMIT_RATIO: put_number(out, q->cfg.overcommit_ratio); break;
+	case PROCFS_OVERCOMMIT_KBYTES: put_number(out, q->cfg.overcommit_kbytes); break;
+	case PROCFS_WATERMARK_SCALE_FACTOR: put_number(out, q->phys.watermark_scale_factor); break;
+	case PROCFS_NR_HUGEPAGES: put_number(out, 0); break;
 	case PROCFS_MAX_MAP_COUNT: put_number(out, q->cfg.max_map_count); break;
 	case PROCFS_MIN_FREE_KBYTES: put_number(out, q->phys.min_free_kbytes); break;
 	case PROCFS_SWAPPINESS: put_number(out, q->reclaim.swappiness); break;
@@ -334,7 +339,8 @@ bool procfs_is_writable(u32 kind)
 	case PROCFS_MIN_FREE_KBYTES: case PROCFS_DROP_CACHES: case PROCFS_OOM_SCORE_ADJ: case PROCFS_MEM:
 	case PROCFS_SWAPPINESS: case PROCFS_PAGE_CLUSTER: case PROCFS_COMPACT_MEMORY: case PROCFS_DIRTY ... PROCFS_DIRTY_LAST:
 	case PROCFS_PANIC_ON_OOM: case PROCFS_OOM_KILL_ALLOCATING_TASK: case PROCFS_OOM_DUMP_TASKS:
-	case PROCFS_CLEAR_REFS:
+	case PROCFS_CLEAR_REFS: case PROCFS_OOM_ADJ: case PROCFS_OVERCOMMIT_KBYTES: case PROCFS_WATERMARK_SCALE_FACTOR:
+	case PROCFS_NR_HUGEPAGES: case PROCFS_STAT_REFRESH:
 		return true;
 	default:
 		return false;
@@ -360,7 +366,7 @@ static bool parse_number(const char *s, s64 *v)
 	return digits && !*s;
 }
 
-static int store_oom_score_adj(s32 pid, s64 adj)
+static int store_oom_score_adj(s32 pid, s64 adj, bool old_name)
 {
 	struct task *t = task_find_get(kthread()->ctx->q, pid);
 	int r = -ESRCH;
@@ -368,7 +374,7 @@ static int store_oom_score_adj(s32 pid, s64 adj)
 	if (!t)
 		return r;
 	/* User 0 stands for CAP_SYS_RESOURCE, which containers take from it: this is about the machine's memory, not the host's. */
-	r = proc_set_oom_score_adj(t, adj, !host_call(__NR_geteuid));
+	r = (old_name ? proc_set_oom_adj : proc_set_oom_score_adj)(t, adj, !host_call(__NR_geteuid));
 	task_put(t);
 	return r;
 }
@@ -443,6 +449,18 @@ static int store_setting(struct quire *q, u32 *setting, s64 v, s64 max)
 	return 0;
 }
 
+/* Whichever was set last counts; the other one shows 0. */
+static int store_commit_limit(struct quire *q, bool kbytes, s64 v)
+{
+	if (v < 0 || (!kbytes && v > INT_MAX))
+		return -EINVAL;
+	spin_lock(&q->lock);
+	q->cfg.overcommit_kbytes = kbytes ? (u64)v : 0;
+	q->cfg.overcommit_ratio = kbytes ? 0 : (u32)v;
+	spin_unlock(&q->lock);
+	return 0;
+}
+
 int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 {
 	struct quire *q = kthread()->ctx->q;
@@ -452,13 +470,20 @@ int procfs_store(const struct procfs_name *name, const char *text, size_t len)
 		return -EINVAL;
 	switch (name->kind) {
 	case PROCFS_OOM_SCORE_ADJ:
-		return store_oom_score_adj(name->pid, v);
+	case PROCFS_OOM_ADJ:
+		return store_oom_score_adj(name->pid, v, name->kind == PROCFS_OOM_ADJ);
 	case PROCFS_CLEAR_REFS:
 		return store_clear_refs(name->pid, v);
 	case PROCFS_OVERCOMMIT_MEMORY:
 		return store_setting(q, &q->cfg.overcommit_memory, v, 2);
-	case PROCFS_OVERCOMMIT_RATIO:
-		return store_setting(q, &q->cfg.overcommit_ratio, v, INT_MAX);
+	case PROCFS_OVERCOMMIT_RATIO: case PROCFS_OVERCOMMIT_KBYTES:
+		return store_commit_limit(q, name->kind == PROCFS_OVERCOMMIT_KBYTES, v);
+	case PROCFS_WATERMARK_SCALE_FACTOR:
+		return v < 1 || v > 3000 ? -EINVAL : (set_watermark_scale_factor(q, (u32)v), 0);
+	case PROCFS_NR_HUGEPAGES:
+		return v < 0 ? -EINVAL : 0; /* as on Linux when no memory is found for the pool: it stays empty */
+	case PROCFS_STAT_REFRESH:
+		return 0;
 	case PROCFS_MAX_MAP_COUNT:
 		return store_setting(q, &q->cfg.max_map_count, v, INT_MAX);
 	case PROCFS_MIN_FREE_KBYTES:

@@ -15,6 +15,7 @@
 #define MAX_NR 480
 #define MAX_FILTER 700
 #define PR_SET_NO_NEW_PRIVS_ 38
+#define PR_GET_NO_NEW_PRIVS_ 39
 
 static struct sock_filter prog[MAX_FILTER];
 static u16 plen;
@@ -78,6 +79,7 @@ long seccomp_install(void)
 	emit_ret(SECCOMP_RET_ALLOW);
 	emit_ret(SECCOMP_RET_TRAP);
 	fprog.len = plen;
+	kproc.no_new_privs = host_call(__NR_prctl, PR_GET_NO_NEW_PRIVS_, 0, 0, 0, 0) == 1;
 	if (host_call(__NR_prctl, PR_SET_NO_NEW_PRIVS_, 1, 0, 0, 0) < 0)
 		return -EPERM;
 	return host_call(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &fprog);
