@@ -174,6 +174,7 @@ void procfs_complete(int fd) { (void)fd; }
 bool guest_exists(s32 pid) { return true; }
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
 bool procfs_write(int fd, u64 buf, u64 len, s64 offset, long *r) { return false; }
+long procfs_flags(int fd, long flags) { return flags; }
 void sys_getrusage(struct task *t, struct quire_rusage *out) { *out = (struct quire_rusage){ 11, 22, 33 }; }
 bool host_capable(unsigned cap) { return cap == CAP_SYS_BOOT; }
 void procfs_follow_exe(int dirfd, char *path, size_t size)
@@ -577,6 +578,8 @@ static void test_names_and_structs(void **state)
 	assert_true(r >= 0);
 	assert_int_equal(G(__NR_dup2, r, 99), 99);
 	assert_true(dup_from == r && dup_to == 99);
+	dup_to = (int)G(__NR_dup, r);
+	assert_true(dup_from == r && G(__NR_close, dup_to) == 0);
 	close(99);
 	close((int)r);
 }

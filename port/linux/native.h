@@ -141,6 +141,7 @@ long native_openat2(struct native_frame *f);
 long native_readlink(struct native_frame *f);
 long native_close(struct native_frame *f);
 long native_close_range(struct native_frame *f);
+long native_dup(struct native_frame *f);
 long native_dup2(struct native_frame *f);
 long native_fcntl(struct native_frame *f);
 long native_pidfd_getfd(struct native_frame *f);

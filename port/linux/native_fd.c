@@ -109,6 +109,15 @@ long native_close_range(struct native_frame *f)
 	return r;
 }
 
+long native_dup(struct native_frame *f)
+{
+	long r = native_check_fd(f->a[0]) ? -EBADF : native_issue(f);
+
+	if (r >= 0)
+		procfs_fd_dup((s32)f->a[0], (int)r);
+	return r;
+}
+
 long native_dup2(struct native_frame *f)
 {
 	int old = (s32)f->a[0], new = (s32)f->a[1];
@@ -148,7 +157,7 @@ long native_fcntl(struct native_frame *f)
 	r = native_run(f, d, 3);
 	if (r >= 0 && ((u32)f->a[1] == F_DUPFD || (u32)f->a[1] == F_DUPFD_CLOEXEC))
 		procfs_fd_dup((s32)f->a[0], (int)r);
-	return r;
+	return r >= 0 && (u32)f->a[1] == F_GETFL ? procfs_flags((s32)f->a[0], r) : r;
 }
 
 /* No guest may fetch the kernel's descriptor out of another guest. */

@@ -30,7 +30,7 @@ struct served {
 	u64 ino;                /* of the memfd */
 	u64 made_ns;            /* port_clock_ns() of the text */
 	struct procfs_name name;
-	u32 writable;           /* opened for writing */
+	u32 access;             /* O_RDONLY, O_WRONLY or O_RDWR: what it was opened for, the memfd being open for both */
 	struct procfs_seq seq;  /* procfs_is_seq(); fill_lock */
 };
 
@@ -227,14 +227,14 @@ static int first_text(struct served *entry)
 /* The table is full.  Text still stands without an entry; a binary file is nothing, nor would writes do anything. */
 static int without_entry(struct served *entry)
 {
-	if (procfs_is_binary(entry->name.kind) || entry->writable)
+	if (procfs_is_binary(entry->name.kind) || entry->access != O_RDONLY)
 		return -EMFILE;
 	return procfs_is_seq(entry->name.kind) ? procfs_fill(entry->fd, &entry->name) : 0;
 }
 
 long procfs_open(int dirfd, const char *path, int flags)
 {
-	struct served entry = { .used = 1, .writable = (flags & O_ACCMODE) != O_RDONLY };
+	struct served entry = { .used = 1, .access = (u32)flags & O_ACCMODE };
 	char exe[4096];
 	long fd, r;
 
@@ -377,7 +377,7 @@ static long binary_call(const struct served *s, u64 buf, u64 len, s64 offset, bo
 
 	if (pos < 0)
 		return pos;
-	if (write && !s->writable)
+	if (write && s->access == O_RDONLY)
 		return -EBADF;
 	r = procfs_binary(&s->name, buf, len, (u64)pos, write);
 	if (r > 0 && own)
@@ -390,6 +390,13 @@ static long binary_call(const struct served *s, u64 buf, u64 len, s64 offset, bo
 static u64 next_page(const struct served *s, u64 pos, u64 len)
 {
 	return pos + len <= s->seq.filled ? 0 : MAX(pos, s->seq.filled) + 1;
+}
+
+long procfs_flags(int fd, long flags)
+{
+	struct served s;
+
+	return find_served(fd, &s) ? (flags & ~(long)O_ACCMODE) | s.access : flags;
 }
 
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r)
@@ -424,7 +431,7 @@ bool procfs_write(int fd, u64 buf, u64 len, s64 offset, long *r)
 		*r = binary_call(&s, buf, len, offset, true);
 		return true;
 	}
-	*r = !s.writable ? -EBADF : len >= sizeof(text) ? -EINVAL : copy_from_user(text, buf, len);
+	*r = s.access == O_RDONLY ? -EBADF : len >= sizeof(text) ? -EINVAL : copy_from_user(text, buf, len);
 	if (*r)
 		return true;
 	text[len] = '\0';

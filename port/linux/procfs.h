@@ -81,5 +81,7 @@ void procfs_complete(int fd);
  * pwrite, or -1 for the descriptor's own.  A read from offset 0 refreshes the text first. */
 bool procfs_read(int fd, u64 buf, u64 len, s64 offset, long *r);
 bool procfs_write(int fd, u64 buf, u64 len, s64 offset, long *r);
+/* What F_GETFL says of a descriptor, `flags`, or of what a served one stands for. */
+long procfs_flags(int fd, long flags);
 
 #endif

@@ -81,7 +81,13 @@ int main(int argc, char **argv)
 	printf("comm: %s", comm);
 	fd = open("/proc/self/mem", O_RDONLY);
 	VERIFY(fd >= 0 && pread(fd, bytes, 4, (off_t)(uintptr_t)&local) == 4);
-	printf("mem: %d\n", *(int *)bytes);
+	printf("mem: %d, opened for %d", *(int *)bytes, fcntl(fd, F_GETFL) & O_ACCMODE);
+	fd = open("/proc/self/mem", O_RDWR);
+	printf(" and %d, ", fcntl(fd, F_GETFL) & O_ACCMODE);
+	fd = dup(open("/proc/self/statm", O_RDONLY));
+	printf("statm for %d, ", fcntl(fd, F_GETFL) & O_ACCMODE);
+	fd = dup(open("/proc/self/mem", O_RDONLY));
+	printf("a copy of mem reads %zd\n", pread(fd, bytes, 4, (off_t)(uintptr_t)&local));
 	SHOW(access("/proc/self/fd/0", F_OK));
 	SHOW(access("/proc/self/fd/77", F_OK));
 	printf("threads: %lu\n", status_kb("Threads"));
