@@ -181,6 +181,8 @@ static long check_rights(const struct procfs_name *name, int dirfd, const char *
 
 	if (write && !procfs_is_writable(name->kind))
 		return -EACCES;
+	if ((flags & O_ACCMODE) != O_WRONLY && (name->kind == PROCFS_DROP_CACHES || name->kind == PROCFS_COMPACT_MEMORY))
+		return -EACCES; /* 0200, for root too: a sysctl's mode is no matter of capabilities */
 	if (name->kind < PROCFS_FIRST_OF_PROCESS)
 		return write && host_call(__NR_geteuid) ? -EACCES : 0;
 	fd = host_call(__NR_openat, dirfd, path, (flags & (O_ACCMODE | O_DIRECTORY)) | O_CLOEXEC, 0);
