@@ -1,7 +1,7 @@
 /*
  * A process that shares the memory of another (CLONE_VM) looks at the other's threads, as LeakSanitizer does: it waits on a private futex
  * until it may begin, attaches to each thread - one that computes, one that sleeps in a call, the first one, which waits for us - reads its
- * registers and lets it go on.  And once again.
+ * registers and lets it go on.  And once again.  Then a tracer is killed, and a tracee.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -108,6 +108,56 @@ static int tracer(void *arg)
 	return 7;
 }
 
+/* Attaches to the thread that spins, and is killed, or kills its process. */
+static int careless_tracer(void *kills)
+{
+	int status;
+
+	ptrace(PTRACE_ATTACH, tid[SPINS], 0, 0);
+	waitpid(tid[SPINS], &status, __WALL);
+	__atomic_store_n(&go, 2, __ATOMIC_SEQ_CST);
+	if (!kills)
+		pause();
+	kill(tid[SPINS], SIGKILL); /* the first thread of its process */
+	waitpid(tid[SPINS], &status, __WALL);
+	_exit(0);
+}
+
+static void killed_tracer(char *stack)
+{
+	pid_t child = clone(careless_tracer, stack, CLONE_VM | CLONE_FS | CLONE_FILES, NULL);
+	unsigned long before;
+	int status = 0;
+
+	while (__atomic_load_n(&go, __ATOMIC_SEQ_CST) != 2)
+		sched_yield();
+	before = turns;
+	usleep(2000);
+	printf("stands still %d, ", before == turns);
+	kill(child, SIGKILL);
+	waitpid(child, &status, __WALL);
+	while (before == turns)
+		sched_yield();
+	printf("goes on when its tracer was killed (%d)\n", WTERMSIG(status));
+}
+
+static void killed_tracee(char *stack)
+{
+	int status = 0;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		tid[SPINS] = getpid();
+		clone(careless_tracer, stack, CLONE_VM | CLONE_FS | CLONE_FILES, &status);
+		for (;;)
+			pause();
+	}
+	waitpid(child, &status, 0);
+	printf("a tracee was killed by %d\n", WTERMSIG(status));
+}
+
 int main(void)
 {
 	static struct user_regs_struct unused;
@@ -132,8 +182,10 @@ int main(void)
 	printf("the tracer ended with %d\n", WEXITSTATUS(status));
 	if (write(fds[1], "x", 1) != 1)
 		return 1;
+	pthread_join(t[1], NULL);
+	killed_tracer(stack + (1 << 20));
 	stop = 1;
 	pthread_join(t[0], NULL);
-	pthread_join(t[1], NULL);
+	killed_tracee(stack + (1 << 20));
 	return 0;
 }
