@@ -371,6 +371,24 @@ static void test_library_data(void **state)
 	end(&r, t);
 }
 
+/* A miss brings in no pages that the file did not have when it was opened, but for the one that is wanted and those in front of it. */
+static void test_token_window(void **state)
+{
+	struct sim_config cfg = config();
+	struct rig r = rig_new(&cfg);
+	struct test_file *t = tf_new(r.q, 1, 40 * PAGE_SIZE, AS_TOKEN);
+	u64 a = map_file(r.mm, t->file, 40 * PAGE_SIZE, PROT_READ, MAP_PRIVATE, 0);
+
+	(void)state;
+	t->m->ra_end = 3;
+	load8(&r, a);
+	assert_int_equal(t->m->nrpages, 3);
+	load8(&r, a + 9 * PAGE_SIZE);
+	assert_int_equal(t->m->nrpages, 10);
+	check_cache(&r, t->m);
+	end(&r, t);
+}
+
 /* ---- shmem ---- */
 
 static void test_shmem(void **state)
@@ -454,7 +472,7 @@ int main(void)
 		cmocka_unit_test(test_shared_write_and_writeback), cmocka_unit_test(test_beyond_the_end),
 		cmocka_unit_test(test_truncate), cmocka_unit_test(test_plain_io_is_coherent),
 		cmocka_unit_test(test_readahead_grows), cmocka_unit_test(test_tokens), cmocka_unit_test(test_program_data),
-		cmocka_unit_test(test_library_data),
+		cmocka_unit_test(test_library_data), cmocka_unit_test(test_token_window),
 		cmocka_unit_test(test_shmem),
 		cmocka_unit_test(test_shared_anonymous_fork),
 	};

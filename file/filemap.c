@@ -184,6 +184,8 @@ static struct window read_window(struct address_space *m, u64 index, enum ra_hin
 	} else {
 		m->ra_size = 0;
 	}
+	if (m->ra_end)
+		nr_pages = MIN(nr_pages, MAX(m->ra_end, index + 1));
 	w.end = MIN(w.end, nr_pages);
 	m->ra_prev = w.end;
 	return w;

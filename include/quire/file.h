@@ -59,6 +59,7 @@ struct address_space {
 	struct address_space *hash_next;
 	u64 ra_prev;                    /* readahead: last index faulted */
 	u64 ra_size;                    /* readahead: pages of the last window */
+	u64 ra_end;                     /* tokens: pages that the file had when it was opened last, no window reaches beyond; 0: not known */
 	u64 i_seq;                      /* changes when the file shrinks and when a folio was written out */
 	struct mutex wb_mutex;          /* held while folios are written out or truncated */
 	u64 nr_dirty;                   /* pages, of those that count (file/page_writeback.c, all of this) */

@@ -189,6 +189,18 @@ static long make_anchor(int fd, const struct hostfile_info *info, u64 end, bool 
 	return anchor_create(fd, info->dev, info->ino, end, shared && (mode & FMODE_WRITE) && !(mode & FMODE_SEAL_WRITE));
 }
 
+/* size() says nothing (above), but a miss need not bring in what most likely is not there. */
+static void note_size(struct address_space *m, u64 size)
+{
+	u64 pages = PAGE_ALIGN(size) >> PAGE_SHIFT;
+
+	if (READ_ONCE(m->ra_end) == pages)
+		return;
+	spin_lock(&m->q->lock);
+	m->ra_end = pages;
+	spin_unlock(&m->q->lock);
+}
+
 struct file *hostfile_open(int fd, u64 map_end, bool shared)
 {
 	struct quire *q = kthread()->ctx->q;
@@ -220,10 +232,37 @@ struct file *hostfile_open(int fd, u64 map_end, bool shared)
 	m = mapping_get(q, info.dev, info.ino, &hostfile_ops, AS_TOKEN);
 	if (!m)
 		return ERR_PTR(-ENOMEM);
+	note_size(m, info.size);
 	path_of(fd, path, sizeof(path));
 	f = file_create(q, m, mode, path);
 	mapping_put(m);
 	return f ? f : ERR_PTR(-ENOMEM);
+}
+
+/*
+ * The loader maps a library whole and then its segments over that: the file is the one that is there, and the host need not be asked
+ * for its name and its file system again.  NULL: it is another one.  Counted, as by hostfile_open().
+ */
+struct file *hostfile_again(int fd, const struct hostfile_info *info, u64 addr, u64 map_end)
+{
+	struct mm_struct *mm = kproc.mm;
+	long flags = host_call(__NR_fcntl, fd, F_GETFL);
+	struct vm_area_struct *v;
+	struct file *f = NULL;
+
+	if (flags < 0 || (flags & (O_PATH | O_ACCMODE)) != O_RDONLY || map_end > PAGE_ALIGN(info->size))
+		return NULL;
+	if (make_anchor(fd, info, info->size, false, FMODE_READ)) /* there is one, but for a process that shares another's memory */
+		return NULL;
+	spin_lock(&mm->lock);
+	v = vma_lookup(mm, addr);
+	if (v && v->vm_file && v->vm_file->mapping->dev == info->dev && v->vm_file->mapping->ino == info->ino &&
+	    !(v->vm_file->mode & ~(FMODE_READ | FMODE_NOEXEC))) {
+		f = v->vm_file;
+		file_get_held(f);
+	}
+	spin_unlock(&mm->lock);
+	return f;
 }
 
 /* Private copies beyond the new end must go too, and the host knows nothing of those (mmap(2): a touch is SIGBUS). */

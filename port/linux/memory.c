@@ -61,14 +61,17 @@ static long mmap_zero(u64 addr, u64 len, u64 prot, u64 flags)
 	return sys_mmap(kproc.task, addr, len, prot, (flags & ~(u64)MAP_TYPE) | type | MAP_ANONYMOUS, NULL, 0);
 }
 
-static long mmap_regular(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
+static long mmap_regular(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off, const struct hostfile_info *info)
 {
 	bool shared = (flags & MAP_TYPE) == MAP_SHARED || (flags & MAP_TYPE) == MAP_SHARED_VALIDATE;
-	struct file *f;
+	struct file *f = NULL;
 	long ret;
 
 	anchors_hold(); /* another thread's munmap must not take the anchor away before it is used */
-	f = hostfile_open(fd, off + PAGE_ALIGN(len), shared);
+	if (info->regular && (flags & MAP_FIXED) && !shared)
+		f = hostfile_again(fd, info, addr, off + PAGE_ALIGN(len));
+	if (!f)
+		f = hostfile_open(fd, off + PAGE_ALIGN(len), shared);
 	ret = IS_ERR(f) ? PTR_ERR(f) : sys_mmap(kproc.task, addr, len, prot, flags, f, off);
 	if (!IS_ERR(f))
 		file_put(f);
@@ -87,7 +90,7 @@ static long mmap_file(u64 addr, u64 len, u64 prot, u64 flags, int fd, u64 off)
 		return mmap_zero(addr, len, prot, flags);
 	if (info.chardev)
 		return mmap_device(addr, len, prot, flags, fd, off);
-	return mmap_regular(addr, len, prot, flags, fd, off);
+	return mmap_regular(addr, len, prot, flags, fd, off, &info);
 }
 
 /* A length that nobody can map; but the descriptor is looked at first. */

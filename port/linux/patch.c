@@ -31,8 +31,9 @@ _Static_assert(offsetof(struct patch_frame, flags) == PF_FLAGS && PF_AT + PF_BYT
 
 #ifndef HITS_MAKE /* tests make them smaller */
 #define HITS_LOOK 2u   /* traps at a site after which it is worth to look for a block */
-#define HITS_MAKE 256u /* ... and to make one: what that costs (0.3 to 0.5 ms) is about what so many traps have cost */
+#define HITS_MAKE 160u /* by anybody in the text of a block until it is made: what that costs (0.3 to 0.5 ms) is what so many have cost */
 #endif
+#define HITS_LOOK_AGAIN 16u /* another process may have made one */
 #define HITS_NEVER ~0u
 #define RAM_SHARE 64u  /* blocks take at most this part of RAM */
 #define CALL_INSN 2u   /* bytes of `syscall` */
@@ -734,9 +735,38 @@ static int try_site(u64 ip, bool make)
 	return make && i < 0 ? i : 0;
 }
 
+/* Counts the trap for the block that the call would be in.  Is it time to make that?  Most programs are short, and start with the same
+ * calls in the same libraries: so the machine counts, not each process. */
+static bool block_is_due(u64 ip)
+{
+	struct mm_struct *mm = kproc.mm;
+	struct patch_tally *t;
+	struct vm_area_struct *v;
+	u64 key = 0, index = 0, dev = 0, ino = 0;
+
+	spin_lock(&mm->lock);
+	v = vma_lookup(mm, ip - CALL_INSN);
+	if (v && v->vm_file && !(v->vm_flags & (VM_SHARED | VM_WRITE)) && (v->vm_file->mapping->flags & AS_TOKEN)) {
+		dev = v->vm_file->mapping->dev;
+		ino = v->vm_file->mapping->ino;
+		index = (ip - CALL_INSN - vma_start(v) + (v->vm_pgoff << PAGE_SHIFT)) / PATCH_BLOCK_BYTES;
+		key = ((dev * 0x9e3779b97f4a7c15ull + ino) * 0x9e3779b97f4a7c15ull + index) * 0x9e3779b97f4a7c15ull | 1;
+	}
+	spin_unlock(&mm->lock);
+	if (!key || patch_block_find(dev, ino, index) >= 0)
+		return false;
+	t = &store()->tally[(key >> 32) % PATCH_TALLIES];
+	if (READ_ONCE(t->key) != key) {
+		WRITE_ONCE(t->key, key);
+		WRITE_ONCE(t->hits, 0);
+	}
+	return __atomic_add_fetch(&t->hits, 1, __ATOMIC_RELAXED) % HITS_MAKE == 0;
+}
+
 void patch_consider(u64 ip, long nr)
 {
-	u32 at = (u32)(ip * 0x9e3779b97f4a7c15ull >> 57) % PATCH_HOT;
+	u32 at = (u32)(ip * 0x9e3779b97f4a7c15ull >> 57) % PATCH_HOT, hits;
+	bool due;
 	int err;
 
 	if (!enabled() || !kproc.mm || needs_trap(nr))
@@ -751,10 +781,11 @@ void patch_consider(u64 ip, long nr)
 	}
 	if (kproc.patch.hot[at].hits == HITS_NEVER)
 		return;
-	switch (++kproc.patch.hot[at].hits) {
-	case HITS_LOOK: case HITS_MAKE:
-		err = try_site(ip, kproc.patch.hot[at].hits == HITS_MAKE);
-		if (err)
-			kproc.patch.hot[at].hits = err == -ENOMEM ? HITS_LOOK : HITS_NEVER;
-	}
+	hits = ++kproc.patch.hot[at].hits;
+	due = hits <= HITS_MAKE && block_is_due(ip);
+	if (!due && hits != HITS_LOOK && hits != HITS_LOOK_AGAIN && hits != HITS_MAKE)
+		return;
+	err = try_site(ip, due);
+	if (err)
+		kproc.patch.hot[at].hits = err == -ENOMEM ? HITS_LOOK : HITS_NEVER;
 }

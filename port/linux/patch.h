@@ -49,6 +49,13 @@ struct patch_block {
 	u32 stale;                       /* the file changed since: for nobody any more who does not have it mapped */
 };
 
+/* Traps from text that may become a block.  Guesses, raced for; two blocks with one place take turns. */
+#define PATCH_TALLIES 256u
+struct patch_tally {
+	u64 key;
+	u32 hits;
+};
+
 /* One per machine, in machine_shared.  Blocks and sites are only ever added.  Lock: patch_store.lock (leaf), to write;
  * reading needs none: what an index below the counts names is complete. */
 struct patch_store {
@@ -57,6 +64,7 @@ struct patch_store {
 	pfn_t slots_unfilled, slots;     /* frames with the slot pointers; 0 = none yet */
 	struct patch_block block[PATCH_MAX_BLOCKS];
 	struct patch_site site[PATCH_MAX_SITES];
+	struct patch_tally tally[PATCH_TALLIES]; /* by hash of file and block */
 };
 
 #define PATCH_HOT 128u

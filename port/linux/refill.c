@@ -268,7 +268,9 @@ static enum refill_result find_run(struct mm_struct *mm, u64 addr, u32 need, str
 static long map_ram(const struct run *r)
 {
 	u64 len = r->end - r->start, offset = (u64)r->pfn << PAGE_SHIFT;
-	u32 flags = MAP_SHARED | MAP_FIXED | (len > PAGE_SIZE || r->in_use ? MAP_POPULATE : 0);
+	/* Of text (patch.h) only parts are run, and the host maps some pages around each touch. */
+	bool text = (r->prot & PROT_EXEC) && !(r->prot & PROT_WRITE);
+	u32 flags = MAP_SHARED | MAP_FIXED | ((len > PAGE_SIZE && !text) || r->in_use ? MAP_POPULATE : 0);
 
 	if (!r->in_use)
 		ram_populate(offset, len);

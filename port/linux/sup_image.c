@@ -145,10 +145,9 @@ static u64 block_offset(u64 memory, size_t i)
 	return blocks[i];
 }
 
-static void populate_shared(int fd, u64 memory)
+static void populate_shared(int fd, u64 memory, u64 start)
 {
 	u8 *begun = (u8 *)(SHARED_BASE + RAM_BLOCKS_OFFSET);
-	u64 start = thread_ns();
 	size_t i;
 
 	for (i = 0; i < BOOT_BLOCKS && thread_ns() - start < POPULATE_NS; i++)
@@ -291,12 +290,13 @@ const struct kernel_exports *image_join(u64 memory, int ram_fd)
 const struct kernel_exports *image_map(u64 memory, int *ram_fd)
 {
 	bool huge = image_host_huge();
+	u64 start = thread_ns(); /* the kernel's own block counts: if that was slow the others will be */
 	const struct kernel_exports *k;
 
 	*ram_fd = make_shared(memory);
 	k = join(memory, *ram_fd, huge);
 	if (k && huge)
-		populate_shared(*ram_fd, memory);
+		populate_shared(*ram_fd, memory, start);
 	if (k)
 		((struct machine_shared *)shared_area())->build_id = kernel_build_id;
 	return k;
