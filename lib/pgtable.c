@@ -55,6 +55,17 @@ void pgtable_set(struct quire *q, pte_t *slot, pte_t p)
 	pte_store(slot, p);
 }
 
+void pgtable_store(pte_t *slot, pte_t p)
+{
+	DEBUG_ON(!pte_none(pte_read(slot)) || pte_none(p));
+	pte_store(slot, p);
+}
+
+void pgtable_count(struct quire *q, pte_t *slot, u32 n)
+{
+	slot_table(q, slot)->private += n;
+}
+
 void pgtable_fill(struct quire *q, pte_t *slot, pte_t p, u32 n)
 {
 	struct frame *table = slot_table(q, slot);

@@ -216,6 +216,9 @@ pte_t *pgtable_pte(struct quire *q, u64 pgd, u64 addr);
 pte_t *pgtable_alloc(const struct pgtable *pt, u64 addr, int level);
 /* Stores an entry and keeps the table's count of live entries. */
 void pgtable_set(struct quire *q, pte_t *slot, pte_t p);
+/* The same in two steps, for many entries of a table that were none, in one transaction: each is stored, then so many of them counted. */
+void pgtable_store(pte_t *slot, pte_t p);
+void pgtable_count(struct quire *q, pte_t *slot, u32 n);
 /* n none entries of one level-3 table lead to consecutive frames, p being the first; n entries become none.  As
  * pgtable_set() for each, but the count is touched once. */
 void pgtable_fill(struct quire *q, pte_t *slot, pte_t p, u32 n);

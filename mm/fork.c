@@ -25,6 +25,10 @@ struct dup {
 	u64 wp_start, wp_end;  /* neighbouring entries of src write-protected since the last flush; end 0 = none */
 	struct vm_area_struct *child; /* the VMA being filled */
 	u64 at;                       /* copied up to here */
+	pte_t *slot;                  /* of dst: the newest, in this piece */
+	u64 slot_at;                  /* its address */
+	u32 stored;                   /* entries of its table that are not counted there yet */
+	s64 single[NR_MM_COUNTERS];   /* pages of folios of one page, not counted in dst yet */
 	unsigned tries;
 	bool starved; /* an allocation failed: reclaim before going on */
 	bool moving;  /* a page is on the move: wait for it */
@@ -90,10 +94,8 @@ static void dup_run_end(struct dup *d, struct dup_run *run)
 
 	if (!run->n)
 		return;
-	spin_lock(&q->lock);
 	folio_get(run->folio, run->n);
 	folio_add_rmap(q, run->folio, run->n);
-	spin_unlock(&q->lock);
 	add_mm_counter(d->dst, mm_counter(run->folio), run->n);
 	run->n = 0;
 }
@@ -109,8 +111,42 @@ static void dup_run_add(struct dup *d, struct dup_run *run, struct folio *folio,
 	run->n += n;
 }
 
+/* The child's tables are filled from left to right: what is counted for a table, and for the child, is so once for many entries. */
+static void dup_count(struct dup *d)
+{
+	int i;
+
+	if (d->stored)
+		pgtable_count(d->src->q, d->slot, d->stored);
+	d->stored = 0;
+	for (i = 0; i < NR_MM_COUNTERS; i++) {
+		if (d->single[i])
+			add_mm_counter(d->dst, i, d->single[i]);
+		d->single[i] = 0;
+	}
+}
+
+static void dup_store(struct dup *d, pte_t p)
+{
+	pgtable_store(d->slot, pte_cont(p) ? pte_mknoncont(p) : p);
+	d->stored++;
+}
+
+/* The child's slot for addr: beside the last one, or by a walk.  False = no memory. */
+static bool dup_slot(struct dup *d, u64 addr)
+{
+	if (d->slot && (addr ^ d->slot_at) < PMD_SIZE) {
+		d->slot += (addr >> PAGE_SHIFT) - (d->slot_at >> PAGE_SHIFT);
+	} else {
+		dup_count(d);
+		d->slot = pte_alloc(d->dst, addr);
+	}
+	d->slot_at = addr;
+	return d->slot != NULL;
+}
+
 /* A page that a native call of the parent may be writing: the child gets its own copy now.  False = no memory. */
-static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
+static bool dup_pinned(struct dup *d, u64 addr, pte_t p)
 {
 	struct quire *q = d->src->q;
 	struct folio *copy = folio_alloc(q, GFP_HIGHUSER_MOVABLE, 0);
@@ -120,18 +156,16 @@ static bool dup_pinned(struct dup *d, pte_t *slot, u64 addr, pte_t p)
 	/* Logged, unlike port_copy_pages(): the frame was allocated in this transaction, and a rollback that gives it
 	 * back must also give it its old bytes, which may be known to be zero. */
 	memcpy(port_frame_address(q, folio_pfn(q, copy)), port_frame_address(q, pte_pfn(p)), PAGE_SIZE);
-	spin_lock(&q->lock);
 	copy->f.flags |= FF_SWAPBACKED | FF_UPTODATE | FF_DIRTY;
 	folio_add_new_anon_rmap(copy, d->child, addr, 1);
 	if (q->hooks.lru_add)
 		q->hooks.lru_add(q, copy);
-	spin_unlock(&q->lock);
 	add_mm_counter(d->dst, MM_ANONPAGES, 1);
 	p = __pte((p.v & ~PTE_ADDR_MASK) | ((u64)folio_pfn(q, copy) << PAGE_SHIFT));
 	p = pte_mkexcl(p);
 	if (d->child->vm_flags & VM_WRITE) /* nobody else's and dirty as it is: why should the child ask? */
 		p = pte_mkdirty(pte_mkwrite(pte_mkyoung(p)));
-	set_pte(d->dst, slot, p);
+	dup_store(d, p);
 	port_tlb_flush_range(d->dst, addr, addr + PAGE_SIZE);
 	return true;
 }
@@ -151,25 +185,31 @@ static pte_t dup_protect(struct dup *d, const struct pt_iter *it, pte_t p)
 	return shared;
 }
 
-static bool dup_present(struct dup *d, struct dup_run *run, pte_t *slot, const struct pt_iter *it, pte_t p)
+static bool dup_present(struct dup *d, struct dup_run *run, const struct pt_iter *it, pte_t p)
 {
 	struct folio *folio;
 
 	if (pte_special(p)) {
-		set_pte(d->dst, slot, p);
+		dup_store(d, p);
 		return true;
 	}
 	folio = dup_run_folio(run, d->src, p);
 	if (folio->f.type == FRAME_ANON && port_range_pinned(d->src, it->addr, it->addr + PAGE_SIZE)) {
 		dup_run_end(d, run);
-		return dup_pinned(d, slot, it->addr, p);
+		return dup_pinned(d, it->addr, p);
 	}
-	set_pte(d->dst, slot, dup_protect(d, it, p));
-	dup_run_add(d, run, folio, 1);
+	dup_store(d, dup_protect(d, it, p));
+	if (folio_order(folio)) {
+		dup_run_add(d, run, folio, 1);
+		return true;
+	}
+	folio_get(folio, 1);
+	folio_add_rmap(d->src->q, folio, 1);
+	d->single[mm_counter(folio)]++;
 	return true;
 }
 
-static void dup_nonpresent(struct dup *d, pte_t *slot, const struct pt_iter *it, pte_t p)
+static void dup_nonpresent(struct dup *d, const struct pt_iter *it, pte_t p)
 {
 	if (pte_is_swap(p)) {
 		if (d->src->q->hooks.swap_dup)
@@ -180,7 +220,7 @@ static void dup_nonpresent(struct dup *d, pte_t *slot, const struct pt_iter *it,
 		}
 		add_mm_counter(d->dst, MM_SWAPENTS, 1);
 	}
-	set_pte(d->dst, slot, p);
+	dup_store(d, p);
 }
 
 /* A block goes to the child as one, unless a native call is using a part of it; then its pages are copied one by one.
@@ -210,22 +250,21 @@ static bool dup_block(struct dup *d, struct dup_run *run, struct pt_iter *it)
 /* Copies one entry.  False = stop here: no memory, or a page on the move. */
 static bool dup_entry(struct dup *d, struct dup_run *run, struct pt_iter *it)
 {
-	pte_t p = pte_read(it->slot), *slot;
+	pte_t p = pte_read(it->slot);
 
 	if (it->level != PT_LAST_LEVEL)
 		return dup_block(d, run, it);
 	d->moving = pte_is_migration(p);
 	if (d->moving)
 		return false;
-	slot = pte_alloc(d->dst, it->addr);
-	d->starved = !slot;
-	if (!slot)
+	d->starved = !dup_slot(d, it->addr);
+	if (d->starved)
 		return false;
 	if (!pte_present(p)) {
-		dup_nonpresent(d, slot, it, p);
+		dup_nonpresent(d, it, p);
 		return true;
 	}
-	d->starved = !dup_present(d, run, slot, it, p);
+	d->starved = !dup_present(d, run, it, p);
 	return !d->starved;
 }
 
@@ -237,12 +276,16 @@ static bool dup_piece(struct dup *d)
 	bool progress = false, done = true;
 
 	pt_iter_init(&it, d->src->q, d->src->pgd, d->at, vma_end(d->child));
+	spin_lock(&d->src->q->lock);
 	while (done && pt_iter_next(&it)) {
 		d->at = it.addr;
 		done = !(progress && txn_should_break()) && dup_entry(d, &run, &it);
 		progress = true;
 	}
 	dup_run_end(d, &run);
+	dup_count(d);
+	d->slot = NULL;
+	spin_unlock(&d->src->q->lock);
 	return done;
 }
 

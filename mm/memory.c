@@ -127,6 +127,7 @@ struct zap_run {
 	u64 addr;
 	u32 n;
 	bool dirty, young;
+	bool locked; /* q->lock, from the first run to the last */
 };
 
 /* The folio behind an entry: mostly that of the run, and then the frame's own record need not be looked at. */
@@ -137,6 +138,15 @@ static struct folio *run_folio(const struct zap_run *run, struct mm_struct *mm, 
 	return pte_folio(mm, p);
 }
 
+/* What leads to a token leads to bytes of the host's: no translation can reach its frame, so there is nothing to wait for, and with a
+ * reference left nothing to free. */
+static bool is_kept_token(const struct folio *folio, u32 refs)
+{
+	const struct address_space *m = (const struct address_space *)(uintptr_t)folio->f.mapping;
+
+	return folio->f.type == FRAME_FILE && m && (m->flags & AS_TOKEN) && folio->f.refcount > refs;
+}
+
 static void run_end(struct mmu_gather *tlb, struct zap_run *run)
 {
 	struct mm_struct *mm = tlb->mm;
@@ -145,7 +155,9 @@ static void run_end(struct mmu_gather *tlb, struct zap_run *run)
 
 	if (!run->n)
 		return;
-	spin_lock(&q->lock);
+	if (!run->locked)
+		spin_lock(&q->lock);
+	run->locked = true;
 	if (folio->f.type != FRAME_ANON) {
 		if (run->dirty && q->hooks.folio_mark_dirty)
 			q->hooks.folio_mark_dirty(folio);
@@ -154,8 +166,12 @@ static void run_end(struct mmu_gather *tlb, struct zap_run *run)
 	}
 	add_mm_counter(mm, mm_counter(folio), -(s64)run->n);
 	folio_remove_rmap(q, folio, run->n);
-	tlb_remove(tlb, run->addr, run->n, folio_pfn(q, folio), run->n);
-	spin_unlock(&q->lock);
+	if (is_kept_token(folio, run->n)) {
+		folio_put(q, folio, run->n);
+		tlb_remove(tlb, run->addr, run->n, 0, 0);
+	} else {
+		tlb_remove(tlb, run->addr, run->n, folio_pfn(q, folio), run->n);
+	}
 	run->n = 0;
 }
 
@@ -164,7 +180,7 @@ static void run_add(struct mmu_gather *tlb, struct zap_run *run, struct folio *f
 	if (run->n && (run->folio != folio || run->addr + ((u64)run->n << PAGE_SHIFT) != addr))
 		run_end(tlb, run);
 	if (!run->n)
-		*run = (struct zap_run){.folio = folio, .head = folio_pfn(tlb->mm->q, folio), .addr = addr};
+		*run = (struct zap_run){.folio = folio, .head = folio_pfn(tlb->mm->q, folio), .addr = addr, .locked = run->locked};
 	run->n += n;
 	run->dirty |= pte_dirty(p);
 	run->young |= pte_young(p);
@@ -272,6 +288,8 @@ bool zap_page_range(struct mmu_gather *tlb, u64 *cursor, u64 end, u32 flags)
 			zap_entry(tlb, &run, &it);
 	}
 	run_end(tlb, &run);
+	if (run.locked)
+		spin_unlock(&mm->q->lock);
 	if (done)
 		*cursor = end;
 	return done;

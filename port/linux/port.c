@@ -230,9 +230,12 @@ static void note_store(const void *addr, size_t size)
 	void __asan_store##n##_noabort(const void *);                               \
 	void __asan_store##n##_noabort(const void *addr)                            \
 	{                                                                           \
-		struct ctx *c = kthread()->ctx;                                     \
+		struct ctx *c;                                                      \
                                                                                     \
-		if (c->nheld && is_shared((u64)addr) && !note_tested())             \
+		if (!is_shared((u64)addr)) /* the stack, mostly */                  \
+			return;                                                     \
+		c = kthread()->ctx;                                                 \
+		if (c->nheld && !note_tested())                                     \
 			undo_note_piece(c, addr, n);                                \
 	}
 STORE_HOOK(1)
