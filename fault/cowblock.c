@@ -10,7 +10,8 @@
  *
  * Only of files that this address space executes, programs and libraries: nobody writes to those while they are in use, so that a copy which is
  * made before the page is written to holds what it would hold later.  Of any other file a private page must show what is written
- * to the file until it is copied itself.  And only while memory is ample, inside the file, and where nothing else is mapped in the block.
+ * to the file until it is copied itself; whoever maps a library says by MAP_DENYWRITE that it is one.  And only while memory is ample,
+ * inside the file, and where nothing else is mapped in the block.
  *
  * Locks: mm->lock; q->lock inside.
  */
@@ -28,6 +29,8 @@ static bool is_library(const struct vm_fault *vmf)
 {
 	const struct vm_area_struct *v = vmf->vma;
 
+	if (!(v->vm_flags & VM_DENYWRITE))
+		return false;
 	for (u32 i = 0; i < LIBRARY_PARTS; i++) {
 		v = vma_prev(vmf->mm, v);
 		if (!v || !v->vm_file || v->vm_file->mapping != vmf->vma->vm_file->mapping)

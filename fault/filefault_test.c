@@ -349,7 +349,13 @@ static void test_library_data(void **state)
 	u64 a = map_file(mm, t->file, (TEXT + DATA) * PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, 0), d = a + TEXT * PAGE_SIZE, i;
 
 	(void)state;
+	/* Somebody may write to the file. */
 	assert_int_equal(do_mmap(mm, t->file, d, DATA * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED, TEXT), (long)d);
+	store8(&r, d + 5 * PAGE_SIZE, 5);
+	assert_int_equal(mm->rss[MM_ANONPAGES], 1);
+	assert_int_equal(do_munmap(mm, d, DATA * PAGE_SIZE), 0);
+	t->copy_outs = 0;
+	assert_int_equal(do_mmap(mm, t->file, d, DATA * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED | MAP_DENYWRITE, TEXT), (long)d);
 	/* 4 + 2 + 1 */
 	store8(&r, d + 5 * PAGE_SIZE, 5);
 	assert_int_equal(mm->rss[MM_ANONPAGES], 2);
@@ -364,7 +370,7 @@ static void test_library_data(void **state)
 	assert_int_equal(do_munmap(mm, a, (TEXT + DATA) * PAGE_SIZE), 0);
 	a = map_file(mm, t->file, (TEXT + DATA) * PAGE_SIZE, PROT_READ, MAP_PRIVATE, 0);
 	d = a + TEXT * PAGE_SIZE;
-	assert_int_equal(do_mmap(mm, t->file, d, DATA * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED, TEXT), (long)d);
+	assert_int_equal(do_mmap(mm, t->file, d, DATA * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED | MAP_DENYWRITE, TEXT), (long)d);
 	store8(&r, d + 2 * PAGE_SIZE, 2);
 	assert_int_equal(mm->rss[MM_ANONPAGES], 1);
 	check_cache(&r, t->m);

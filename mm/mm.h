@@ -36,7 +36,7 @@
 #define VM_SPECIAL (VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP)
 #define VM_STACK VM_GROWSDOWN
 /* Flags that do not keep VMAs apart: a merged VMA has them if any part had. */
-#define VM_STICKY (VM_SOFTDIRTY | VM_MAYBE_GUARD)
+#define VM_STICKY (VM_SOFTDIRTY | VM_MAYBE_GUARD | VM_DENYWRITE)
 
 /* ---- mm/mm.c ---- */
 /* Caches for VMAs, mms, families and tree nodes (q->vma_cache, mm_cache, anon_cache, range_cache).  Once, at boot. */

@@ -109,7 +109,8 @@ u64 calc_vm_prot_bits(u64 prot)
 static u64 calc_vm_flag_bits(u64 flags)
 {
 	return (flags & MAP_GROWSDOWN ? VM_GROWSDOWN : 0) | (flags & MAP_LOCKED ? VM_LOCKED : 0) |
-	       (flags & MAP_STACK ? VM_NOHUGEPAGE : 0) | (flags & MAP_SYNC ? VM_SYNC : 0);
+	       (flags & MAP_STACK ? VM_NOHUGEPAGE : 0) | (flags & MAP_SYNC ? VM_SYNC : 0) |
+	       (flags & MAP_DENYWRITE ? VM_DENYWRITE : 0);
 }
 
 /* Private or shared mapping of a file.  0 or the errno; adds to *vm_flags. */

@@ -197,7 +197,7 @@ static int zero_user(struct mm_struct *mm, u64 addr, u64 len)
 
 static int map_fixed(struct mm_struct *mm, struct file *file, u64 start, u64 end, u64 prot, u64 pgoff)
 {
-	u64 flags = MAP_PRIVATE | MAP_FIXED | (file ? 0 : MAP_ANONYMOUS);
+	u64 flags = MAP_PRIVATE | MAP_FIXED | (file ? MAP_DENYWRITE : MAP_ANONYMOUS);
 	long at;
 
 	if (start >= end)

@@ -55,6 +55,7 @@ struct guest_abi;
 #define VM_POLICY_SHIFT 48
 #define VM_POLICY_MASK (0x7ful << VM_POLICY_SHIFT)
 #define VM_DROPPABLE (1ul << 40)
+#define VM_DENYWRITE (1ul << 41) /* MAP_DENYWRITE: who mapped it, a loader, says that nobody writes to the file */
 #define VM_SEALED (1ul << 63)
 
 /* One mapped range.  All fields: mm->lock (writers also mm->mmap_lock). */

@@ -17,7 +17,7 @@ def main():
     quire, short_lives = sys.argv[1:3]
     code, out, errors = outcome([quire, "run", "--memory", "256M", "--", short_lives, "7", DEATHS, "inside"], 300,
                                 env=dict(os.environ, QUIRE_HARD="owners"))
-    print(out[-300:], errors[-1000:], f"exit code {code}")
+    print(*[line for line in out.splitlines() if line.startswith("death")], errors[-1000:], f"exit code {code}", sep="\n")
     return 0 if code == 0 and f"deaths {DEATHS}, of another kind 0" in out else 1
 
 
