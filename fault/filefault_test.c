@@ -377,6 +377,34 @@ static void test_library_data(void **state)
 	end(&r, t);
 }
 
+/* Private pages that moved beside others of their file: both become one mapping when their rights agree, as on Linux. */
+static void test_moved_private_pages_merge(void **state)
+{
+	for (u32 below = 0; below < 2; below++) {
+		struct sim_config cfg = config();
+		struct rig r = rig_new(&cfg);
+		struct test_file *t = tf_new(r.q, 1, 6 * PAGE_SIZE, AS_TOKEN);
+		struct mm_struct *mm = r.mm;
+		u64 a = map_file(mm, t->file, 3 * PAGE_SIZE, RW, MAP_PRIVATE, below ? 3 : 0), n = 0x50000000;
+		u64 to = n + (below ? 3 : 0) * PAGE_SIZE, other = n + (below ? 0 : 3) * PAGE_SIZE;
+		struct vm_area_struct *vma;
+
+		(void)state;
+		store8(&r, a + PAGE_SIZE, 11);
+		assert_int_equal(do_mprotect(mm, a, 3 * PAGE_SIZE, PROT_READ), 0);
+		assert_int_equal(do_mremap(mm, a, 3 * PAGE_SIZE, 3 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, to), (long)to);
+		assert_int_equal(do_mmap(mm, t->file, other, 3 * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED, below ? 0 : 3), (long)other);
+		store8(&r, other + 2 * PAGE_SIZE, 22);
+		assert_int_equal(do_mprotect(mm, other, 3 * PAGE_SIZE, PROT_READ), 0);
+		vma = find_vma(mm, n);
+		assert_true(vma_start(vma) == n && vma_pages(vma) == 6);
+		assert_int_equal(load8(&r, to + PAGE_SIZE), 11);
+		assert_int_equal(load8(&r, other + 2 * PAGE_SIZE), 22);
+		check_cache(&r, t->m);
+		end(&r, t);
+	}
+}
+
 /* A miss brings in no pages that the file did not have when it was opened, but for the one that is wanted and those in front of it. */
 static void test_token_window(void **state)
 {
@@ -478,7 +506,7 @@ int main(void)
 		cmocka_unit_test(test_shared_write_and_writeback), cmocka_unit_test(test_beyond_the_end),
 		cmocka_unit_test(test_truncate), cmocka_unit_test(test_plain_io_is_coherent),
 		cmocka_unit_test(test_readahead_grows), cmocka_unit_test(test_tokens), cmocka_unit_test(test_program_data),
-		cmocka_unit_test(test_library_data), cmocka_unit_test(test_token_window),
+		cmocka_unit_test(test_library_data), cmocka_unit_test(test_moved_private_pages_merge), cmocka_unit_test(test_token_window),
 		cmocka_unit_test(test_shmem),
 		cmocka_unit_test(test_shared_anonymous_fork),
 	};

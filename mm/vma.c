@@ -463,27 +463,40 @@ static bool could_share_anon(const struct vm_area_struct *a, const struct vm_are
 	       a->vm_pgoff + vma_pages(a) == b->vm_pgoff;
 }
 
-/* Linux's reusable_anon_vma(). */
-static u64 neighbour_anon_id(struct mm_struct *mm, struct vm_area_struct *vma)
+/* Linux's reusable_anon_vma(): whose identity this VMA shall share, so that the two may become one; NULL: nobody's. */
+static const struct vm_area_struct *anon_sharer(struct mm_struct *mm, struct vm_area_struct *vma)
 {
 	struct vm_area_struct *next = vma_next(mm, vma), *prev = vma_prev(mm, vma);
 
 	if (could_share_anon(vma, next) && next->anon_id && !next->anon_forked)
-		return next->anon_id;
+		return next;
 	if (could_share_anon(prev, vma) && prev->anon_id && !prev->anon_forked)
-		return prev->anon_id;
-	return ++mm->last_anon_id;
+		return prev;
+	return NULL;
+}
+
+/* The index of the VMA's first page among anonymous pages.  Of a file's private pages any would do; what has moved continues where its
+ * neighbour ends, for one VMA has one such offset. */
+static u64 first_anon_index(const struct vm_area_struct *vma, const struct vm_area_struct *sharer)
+{
+	u64 at = vma_start(vma) >> PAGE_SHIFT, theirs = sharer ? vma_start(sharer) >> PAGE_SHIFT : at;
+
+	if (vma_is_anonymous(vma))
+		return vma->vm_pgoff; /* one that moved and was emptied keeps its odd offset */
+	/* Below its neighbour there may be no room: 0 is the first. */
+	return sharer && sharer->anon_pgoff + at >= theirs ? sharer->anon_pgoff + at - theirs : at;
 }
 
 void __vma_prepare_anon(struct vm_area_struct *vma)
 {
 	struct mm_struct *mm = vma->vm_mm;
+	const struct vm_area_struct *sharer;
 
 	lockdep_assert_held(&mm->lock);
-	vma->anon_id = neighbour_anon_id(mm, vma);
+	sharer = anon_sharer(mm, vma);
+	vma->anon_id = sharer ? sharer->anon_id : ++mm->last_anon_id;
 	vma->anon = mm->anon;
-	/* An anonymous VMA that moved and was emptied keeps its odd offset. */
-	vma->anon_pgoff = vma_is_anonymous(vma) ? vma->vm_pgoff : vma_start(vma) >> PAGE_SHIFT;
+	vma->anon_pgoff = first_anon_index(vma, sharer);
 	moved_update(mm, vma);
 }
 
