@@ -18,15 +18,23 @@ static uint64_t rng = 7;
 static void touch(uint64_t *seed, size_t most)
 {
 	size_t n = 1 + next_random(seed) % most;
-	char *p = fresh(n * PAGE);
+	char *p = fresh(n * PAGE), *moved;
 
 	for (size_t i = 0; i < n; i++)
 		p[i * PAGE] = (char)i;
-	if (n > 2)
-		VERIFY(mprotect(p, PAGE, PROT_READ) == 0 && mremap(p + PAGE, PAGE, 2 * PAGE, MREMAP_MAYMOVE) != MAP_FAILED);
+	if (n <= 2) {
+		munmap(p, n * PAGE);
+		return;
+	}
+	VERIFY(mprotect(p, PAGE, PROT_READ) == 0);
+	moved = mremap(p + PAGE, PAGE, 2 * PAGE, MREMAP_MAYMOVE);
+	VERIFY(moved != MAP_FAILED && moved[0] == 1 && moved[PAGE] == 0);
 	for (size_t i = 2; i < n; i++)
 		VERIFY(p[i * PAGE] == (char)i);
-	munmap(p, n * PAGE);
+	/* Not the page that moved: by now another thread may have mapped something there. */
+	munmap(moved, 2 * PAGE);
+	munmap(p, PAGE);
+	munmap(p + 2 * PAGE, (n - 2) * PAGE);
 }
 
 static void *touches(void *arg)
