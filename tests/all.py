@@ -187,6 +187,7 @@ def step_hosted(options):
         return 0, 1
     for name, path in hosted_drivers():
         env = environment(QUIRE=quire, QUIRE_LONG="1" if options.long else "")
+        began = time.monotonic()
         code, text = run_logged(f"{ROOT}/build/dev-{name}.log", [path], timeout=14400 if options.long else 1500, env=env)
         match = None
         for match in SUMMARY.finditer(text):
@@ -195,7 +196,7 @@ def step_hosted(options):
         if code and not bad:
             bad = 1
         passed, failed = passed + good, failed + bad
-        print(f"  {name}: {good} passed, {bad} failed")
+        print(f"  {name}: {good} passed, {bad} failed ({time.monotonic() - began:.0f} s)")
         for line in text.splitlines():
             if re.match(r"expected to fail|skipped", line):
                 print("    " + line)
